@@ -1,0 +1,50 @@
+"""What went wrong, where, and what to do: every mistake of a user ends in one of these, on one line."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class PosedaError(Exception):
+    """Base of all errors that a user can mend; the commands print the message alone and exit with 1."""
+
+
+class ConfigError(PosedaError):
+    """An option has a value that cannot be used."""
+
+
+class MissingDataError(PosedaError):
+    """A file or data set that was asked for is not there."""
+
+
+class DataError(PosedaError):
+    """Data were found but are not what they must be."""
+
+
+class ShapeError(PosedaError):
+    """A tensor does not have the shape that a function asks for."""
+
+
+class CheckpointError(PosedaError):
+    """A checkpoint cannot be read, or belongs to another lifter."""
+
+
+def choose(name: str, choices: Iterable[str], kind: str) -> str:
+    """Return `name` when it is one of `choices`; else raise ConfigError with the choices and the nearest."""
+    known = sorted(choices)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ConfigError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional `module`, or raise ConfigError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ConfigError(f"This needs {module}: pip install 'poseda[{extra}]'.") from None
