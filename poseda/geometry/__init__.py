@@ -1,0 +1,1 @@
+"""Geometry on tensors (..., J, 3): cameras, rigs, bones, rotations, rigid alignment, root position, boxes."""

@@ -1,0 +1,250 @@
+"""Cameras: batched pinhole with lens distortion, world and camera frames, screen normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from poseda.errors import ShapeError
+
+_SHAPES: dict[str, tuple[int, ...]] = {"radial": (3,), "tangential": (2,), "R": (3, 3), "t": (3,)}
+_NEWTON_STEPS = 5
+_CLOSEST_MM = 1.0
+
+Numbers = float | Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]] | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """N cameras. Frame x right, y down, z forward; millimetres and pixels; x_cam = R X_world + t.
+
+    With x, y = X/Z, Y/Z and r2 = x² + y² the lens gives (tau = tangential_factor)
+        x' = x (1 + k1 r2 + k2 r2² + k3 r2³) + tau p1 x y + p2 (r2 + tau x²)
+        y' = y (1 + k1 r2 + k2 r2² + k3 r2³) + p1 (r2 + tau y²) + tau p2 x y
+    and the pixel is (fx x' + cx, fy y' + cy). tau = 2 is OpenCV's (Brown-Conrady) model, tau = 1 that of
+    Human3.6M. Each camera of a batch has its own. Raises ShapeError when a field has the wrong shape.
+    """
+
+    fx: Tensor
+    """(N,) focal length along x, pixels."""
+    fy: Tensor
+    """(N,) focal length along y, pixels."""
+    cx: Tensor
+    """(N,) principal point x, pixels."""
+    cy: Tensor
+    """(N,) principal point y, pixels."""
+    width: Tensor
+    """(N,) image width, pixels."""
+    height: Tensor
+    """(N,) image height, pixels."""
+    radial: Tensor
+    """(N, 3) k1 k2 k3."""
+    tangential: Tensor
+    """(N, 2) p1 p2 in OpenCV's order."""
+    tangential_factor: Tensor
+    """(N,) 2 = OpenCV, 1 = Human3.6M."""
+    R: Tensor
+    """(N, 3, 3) rotation, world to camera."""
+    t: Tensor
+    """(N, 3) translation, world to camera, mm."""
+
+    def __post_init__(self) -> None:
+        count = self.fx.shape[0] if self.fx.ndim else 0
+        for field in fields(self):
+            expected, actual = (count, *_SHAPES.get(field.name, ())), tuple(getattr(self, field.name).shape)
+            if actual != expected:
+                raise ShapeError(f"Camera.{field.name}: expected shape {expected}, got {actual}.")
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        fx: Numbers,
+        fy: Numbers,
+        cx: Numbers,
+        cy: Numbers,
+        width: Numbers,
+        height: Numbers,
+        radial: Numbers = (0.0, 0.0, 0.0),
+        tangential: Numbers = (0.0, 0.0),
+        tangential_factor: Numbers = 2.0,
+        R: Numbers | None = None,
+        t: Numbers = (0.0, 0.0, 0.0),
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> Camera:
+        """Cameras from numbers, lists or tensors, in px and mm; what is given once holds for all N cameras.
+
+        Left out: no distortion, and a camera in the world's origin. Raises ShapeError as the class does.
+        """
+        given = {
+            "fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": width, "height": height,
+            "radial": radial, "tangential": tangential, "tangential_factor": tangential_factor,
+            "R": torch.eye(3) if R is None else R, "t": t,
+        }  # fmt: skip
+        values = {name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in given.items()}
+        batched = {
+            name: value if value.ndim > len(_SHAPES.get(name, ())) else value[None] for name, value in values.items()
+        }
+        count = max(value.shape[0] for value in batched.values())
+        return cls(**{name: _stretch(value, count) for name, value in batched.items()})
+
+    def __len__(self) -> int:
+        return self.fx.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cameras are."""
+        return self.fx.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of all fields."""
+        return self.fx.dtype
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __getitem__(self, index: Tensor | slice | int) -> Camera:
+        """Some of the cameras, by (n,) indices or mask, slice or int; the batch dimension stays."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return Camera(**{name: value[index] for name, value in self._tensors().items()})
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
+        """The same cameras on another device or in another floating-point type."""
+        return Camera(**{name: value.to(device, dtype) for name, value in self._tensors().items()})
+
+    def expand(self, count: int) -> Camera:
+        """One camera seen as `count` equal ones, without a copy. Raises ShapeError when there are more."""
+        if len(self) != 1:
+            raise ShapeError(f"Camera.expand: expected 1 camera, got {len(self)}.")
+        return Camera(**{name: _stretch(value, count) for name, value in self._tensors().items()})
+
+    @staticmethod
+    def cat(cameras: Sequence[Camera]) -> Camera:
+        """All cameras of a list in one batch."""
+        parts = [camera._tensors() for camera in cameras]
+        return Camera(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def project(self, points: Tensor) -> Tensor:
+        """Pixels by the full lens model: (N, ..., 3) mm in the camera frame -> (N, ..., 2) px.
+
+        Differentiable; nothing is clamped to the image. Behind the camera (z < 0) the same formula yields
+        finite pixels that mean nothing, and where |z| < 1 mm it takes z as 1 mm of its sign: see `in_front`.
+        """
+        x, y, z = points.unbind(-1)
+        near = torch.where(z < 0, -_CLOSEST_MM, _CLOSEST_MM).to(z.dtype)
+        z = torch.where(z.abs() < _CLOSEST_MM, near, z)
+        x, y = self._distort(x / z, y / z)
+        u = _per_camera(self.fx, x) * x + _per_camera(self.cx, x)
+        v = _per_camera(self.fy, y) * y + _per_camera(self.cy, y)
+        return torch.stack((u, v), -1)
+
+    def unproject(self, pixels: Tensor) -> Tensor:
+        """Undistorted rays (x/z, y/z): (N, ..., 2) px -> (N, ..., 2). Inverse of `project` inside the image.
+
+        A fixed number of Newton steps: nothing waits for the device. Differentiable: the last step carries
+        the gradient of the implicit function to the pixels and the camera.
+        """
+        u, v = pixels.unbind(-1)
+        u = (u - _per_camera(self.cx, u)) / _per_camera(self.fx, u)
+        v = (v - _per_camera(self.cy, v)) / _per_camera(self.fy, v)
+        x, y = u.detach(), v.detach()
+        with torch.no_grad():
+            for _ in range(_NEWTON_STEPS):
+                x, y = self._newton(x, y, u, v)
+        return torch.stack(self._newton(x, y, u, v), -1)
+
+    def _newton(self, x: Tensor, y: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """One Newton step from the ray (x, y) towards the ray whose distorted image is (u, v)."""
+        gu, gv = self._distort(x, y)
+        du, dv = u - gu, v - gv
+        with torch.no_grad():
+            xx, xy, yx, yy = self._distortion_jacobian(x, y)
+            det = xx * yy - xy * yx
+        return x + (yy * du - xy * dv) / det, y + (xx * dv - yx * du) / det
+
+    def _distort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        k1, k2, k3, p1, p2, tau = self._lens(x)
+        r2 = x * x + y * y
+        bend = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)) + tau * (p1 * y + p2 * x)
+        return x * bend + p2 * r2, y * bend + p1 * r2
+
+    def _distortion_jacobian(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """dx'/dx, dx'/dy, dy'/dx, dy'/dy."""
+        k1, k2, k3, p1, p2, tau = self._lens(x)
+        r2 = x * x + y * y
+        bend = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)) + tau * (p1 * y + p2 * x)
+        slope = 2 * (k1 + r2 * (2 * k2 + r2 * 3 * k3))  # d radial / d r2, times 2
+        bend_x, bend_y = slope * x + tau * p2, slope * y + tau * p1
+        return (
+            bend + x * bend_x + 2 * p2 * x,
+            x * bend_y + 2 * p2 * y,
+            y * bend_x + 2 * p1 * x,
+            bend + y * bend_y + 2 * p1 * y,
+        )
+
+    def _lens(self, like: Tensor) -> tuple[Tensor, ...]:
+        """k1 k2 k3 p1 p2 tau, each shaped to broadcast over (N, ...)."""
+        numbers = (*self.radial.unbind(-1), *self.tangential.unbind(-1), self.tangential_factor)
+        return tuple(_per_camera(number, like) for number in numbers)
+
+    def world_to_camera(self, points: Tensor) -> Tensor:
+        """(N, ..., 3) mm in the world -> (N, ..., 3) mm in the camera frame."""
+        return _rotate(self.R, points) + _per_camera(self.t, points)
+
+    def camera_to_world(self, points: Tensor) -> Tensor:
+        """(N, ..., 3) mm in the camera frame -> (N, ..., 3) mm in the world."""
+        return _rotate(self.R.mT, points - _per_camera(self.t, points))
+
+    def in_front(self, points: Tensor, minimum: float = 0.0) -> Tensor:
+        """(N, ..., 3) mm in the camera frame -> (N, ...) bool: more than `minimum` mm before the camera."""
+        return points[..., 2] > minimum
+
+    def centre(self) -> Tensor:
+        """(N, 3) mm: where the cameras stand in the world."""
+        return _rotate(self.R.mT, -self.t)
+
+
+def _stretch(value: Tensor, count: int) -> Tensor:
+    """(1, ...) seen as (count, ...); any other length stays for the shape check."""
+    return value.expand(count, *value.shape[1:]) if value.shape[0] == 1 else value
+
+
+def _per_camera(values: Tensor, like: Tensor) -> Tensor:
+    """(N, ...) camera values with 1s after N, so that they broadcast over `like` (N, ..., same last dims)."""
+    extra = like.ndim - values.ndim
+    return values.reshape(values.shape[0], *(1,) * extra, *values.shape[1:]) if extra > 0 else values
+
+
+def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
+    """(N, 3, 3) times (N, ..., 3). Not a matmul: under TF32 or autocast that would cost millimetres."""
+    return (_per_camera(rotation, points.unsqueeze(-2)) * points.unsqueeze(-2)).sum(-1)
+
+
+def normalise_screen(pixels: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor:
+    """Screen coordinates by the width, (N, ..., 2) px -> x/w*2-1, y/w*2-h/w. width, height: (N,) px."""
+    width, height = _screen(width, pixels), _screen(height, pixels)
+    return pixels * (2 / width) - _half_screen(width, height)
+
+
+def denormalise_screen(points: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor:
+    """Pixels from screen coordinates, (N, ..., 2) -> (N, ..., 2) px: inverse of normalise_screen."""
+    width, height = _screen(width, points), _screen(height, points)
+    return (points + _half_screen(width, height)) * (width / 2)
+
+
+def _half_screen(width: Tensor, height: Tensor) -> Tensor:
+    """The image's centre in screen coordinates that start at its corner: (..., 2) = 1, h/w."""
+    aspect = height / width
+    return torch.cat((torch.ones_like(aspect), aspect), -1)
+
+
+def _screen(size: Tensor | float, like: Tensor) -> Tensor:
+    """A size in px as a tensor that broadcasts over (N, ..., 1)."""
+    size = size if isinstance(size, Tensor) else like.new_full((1,), size)
+    return _per_camera(size, like[..., 0]).unsqueeze(-1)
