@@ -1,0 +1,27 @@
+"""archive: a domain in one file, or in a folder with train.safetensors and test.safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from poseda.data.archive import load_archive
+from poseda.data.domains import Domain, DomainConfig, choose_subjects, labelled, read_prepared
+from poseda.errors import ConfigError, MissingDataError
+
+USES = ("path",)
+STANDIN = None
+
+
+def load(config: DomainConfig, root: str) -> Domain:
+    """A folder's two archives, or one archive split by subject."""
+    if not config.path:
+        raise ConfigError("archive needs path=<file.safetensors or folder>; docs/archive.md shows how to write one.")
+    path = Path(config.path)
+    if path.is_dir():
+        return read_prepared(path, path.name)
+    if not path.is_file():
+        raise MissingDataError(f"no archive {path}: docs/archive.md shows how to write one.")
+    clips = labelled(load_archive(path), path)
+    train, test = choose_subjects(config, clips.subjects, str(path))
+    parts = [clips.select(lambda s, names=set(names): s.subject in names) for names in (train, test)]  # type: ignore[misc]
+    return Domain(clips.provenance.name, parts[0], parts[1])
