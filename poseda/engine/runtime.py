@@ -1,0 +1,35 @@
+"""The one place that names devices."""
+
+from __future__ import annotations
+
+import torch
+
+from poseda.errors import ConfigError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Device of a name: "auto" is the first GPU if there is one, else the CPU.
+
+    Raises ConfigError for an unknown name or a device that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'. Known: auto, cpu, cuda, cuda:0, …, mps.") from None
+    if device.type == "cuda":
+        _check_cuda(name, device.index or 0)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps was asked for, but this PyTorch cannot use one; device=cpu works.")
+    elif device.type not in ("cpu", "mps"):
+        raise ConfigError(f"poseda does not run on '{name}'. Known: auto, cpu, cuda, cuda:0, …, mps.")
+    return device
+
+
+def _check_cuda(name: str, index: int) -> None:
+    if not torch.cuda.is_available():
+        built = "finds no GPU" if torch.version.cuda else "was built without CUDA"
+        raise ConfigError(f"device={name} was asked for, but PyTorch {torch.__version__} {built}; device=auto works.")
+    if index >= torch.cuda.device_count():
+        raise ConfigError(f"device={name} was asked for, but there are only {torch.cuda.device_count()} GPUs.")

@@ -1,0 +1,189 @@
+"""Supervised learning of a lifter: the optimiser step that source training, the oracle and adaptation share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poseda.data.batches import SourceBatch, SourceSampler
+from poseda.data.clips import LabelledClips
+from poseda.engine.loop import LoopConfig, run_loop
+from poseda.engine.progress import Progress
+from poseda.errors import ConfigError
+from poseda.geometry.camera import normalise_screen
+from poseda.lifters.base import Lifter, LifterOutput
+
+METRE = 1000.0
+SIGMA_WEIGHT = 1e-3
+"""Weight of the scale head's loss. Adam gives the head itself the same steps whatever the weight; a small one keeps its
+gradient, some hundred times larger than that of a squared error in m², from steering the layers that it shares."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of supervised training; the defaults are PoseAug's baselines where it states one."""
+
+    steps: int = 4000
+    """Optimiser steps."""
+    batch_size: int = 1024
+    """Windows in a step (PoseAug: 1024)."""
+    lr: float = 1e-3
+    """Learning rate of Adam at the start (PoseAug: 1e-3); it falls to 0 along a cosine."""
+    flip: bool = True
+    """Mirror a random half of the windows, so that left and right are learned alike."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient (PoseAug: 1)."""
+    log_every: int = 50
+    """Steps between two log lines."""
+
+    def __post_init__(self) -> None:
+        check_schedule("train", self.steps, self.batch_size, self.lr)
+
+
+def check_schedule(section: str, steps: int, batch_size: int, lr: float) -> None:
+    """Raise ConfigError for a schedule that cannot be run."""
+    if steps < 1 or batch_size < 2:
+        raise ConfigError(f"{section}.steps={steps}, {section}.batch_size={batch_size}: need 1 and 2 at least.")
+    if not lr > 0:
+        raise ConfigError(f"{section}.lr={lr}: must be above 0.")
+
+
+def lifter_loss(output: LifterOutput, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """Losses of one batch: "pose" and, where the lifter has a scale head, "sigma". target (B, T', J, 3) mm.
+
+    pose: mean squared error in m², as the published baselines train. sigma: ||error|| exp(-s) + s (UAO), whose least
+    value has exp(s) = E||error||; the error is detached, so that the head learns without moving the poses.
+    """
+    error = (output.pose - target) / METRE
+    share = weight / weight.sum().clamp_min(1)  # (B,)
+    losses = {"pose": (share * error.square().sum(-1).mean((1, 2))).sum()}
+    if output.log_sigma is not None:
+        log_metres = output.log_sigma - math.log(METRE)
+        distance = error.detach().norm(dim=-1)
+        losses["sigma"] = (share * (distance * torch.exp(-log_metres) + log_metres).mean((1, 2))).sum()
+    return losses
+
+
+def training_targets(poses: Tensor, lifter: Lifter) -> Tensor:
+    """Root-relative targets (B, T', J, 3) mm for windows (B, T, J, 3): all frames, or the middle one for seq2frame."""
+    root = lifter.skeleton.root
+    relative = poses - poses[:, :, root : root + 1]
+    middle = poses.shape[1] // 2
+    return relative if lifter.output == "seq2seq" else relative[:, middle : middle + 1]
+
+
+def screen_keypoints(batch: SourceBatch) -> Tensor:
+    """Screen-normalised projection (B, T, J, 2) of windows in their own cameras."""
+    cameras = batch.cameras
+    return normalise_screen(cameras.project(batch.poses), cameras.width, cameras.height)
+
+
+def mirror_batch(keypoints: Tensor, target: Tensor, chosen: Tensor, lifter: Lifter) -> tuple[Tensor, Tensor]:
+    """Screen keypoints (B, T, J, 2) and targets (B, T', J, 3) with the windows chosen (B,) bool mirrored."""
+    order = lifter.skeleton.mirror_index(keypoints)
+    flip = keypoints.new_tensor([-1.0, 1.0, 1.0])
+    pick = chosen.view(-1, 1, 1, 1)
+    return (
+        torch.where(pick, keypoints.index_select(-2, order) * flip[:2], keypoints),
+        torch.where(pick, target.index_select(-2, order) * flip, target),
+    )
+
+
+class Fitting:
+    """A lifter with its optimiser and learning-rate schedule: Adam, cosine to 0, clipped gradients."""
+
+    def __init__(self, lifter: Lifter, *, lr: float, steps: int, grad_clip: float, flip: bool) -> None:
+        self.lifter = lifter
+        self.optimizer = torch.optim.Adam(lifter.parameters(), lr=lr)
+        self.lr, self.steps, self.grad_clip, self.flip = lr, steps, grad_clip, flip
+
+    def fit(
+        self, index: int, keypoints: Tensor, poses: Tensor, weight: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """One optimiser step on screen keypoints (B, T, J, 2) and windows of poses (B, T, J, 3) mm."""
+        target = training_targets(poses, self.lifter)
+        if self.flip:
+            chosen = torch.rand(len(keypoints), generator=generator, device=generator.device) < 0.5
+            keypoints, target = mirror_batch(keypoints, target, chosen.to(keypoints.device), self.lifter)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
+        losses = lifter_loss(self.lifter(keypoints), target, weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = losses["pose"] + SIGMA_WEIGHT * losses["sigma"] if "sigma" in losses else losses["pose"]
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.lifter.parameters(), self.grad_clip)
+        self.optimizer.step()
+        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {"lifter": self.lifter.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.lifter.load_state_dict(state["lifter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class SupervisedTask:
+    """Train a lifter on labelled clips with the 2D that they carry (detections or projections)."""
+
+    def __init__(self, lifter: Lifter, clips: LabelledClips, config: TrainConfig, generator: torch.Generator) -> None:
+        self.sampler = SourceSampler(clips, lifter.frames)
+        self.generator = generator
+        self.batch_size = config.batch_size
+        self.fitting = Fitting(lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip)
+
+    def step(self, index: int) -> Mapping[str, Tensor]:
+        """One step on freshly drawn windows."""
+        batch, pixels = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
+        keypoints = normalise_screen(pixels, batch.cameras.width, batch.cameras.height)
+        return self.fitting.fit(index, keypoints, batch.poses, batch.weight, self.generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {**self.fitting.state_dict(), "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.fitting.load_state_dict(state)
+        self.generator.set_state(state["generator"])
+
+
+def train_lifter(
+    lifter: Lifter,
+    clips: LabelledClips,
+    config: TrainConfig | None = None,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    resume: bool = True,
+) -> Lifter:
+    """Train `lifter` in place on labelled clips, on the device where both are, and return it in evaluation mode.
+
+    With a `folder`, metrics and checkpoints go there and a killed run goes on where it stopped. Raises ConfigError
+    where the clips have another skeleton than the lifter.
+    """
+    config = config or TrainConfig()
+    check_skeletons(lifter, clips.skeleton.name, clips.provenance.name)
+    generator = torch.Generator(device=clips.poses.device).manual_seed(seed)
+    task = SupervisedTask(lifter.train(), clips, config, generator)
+    loop = LoopConfig(steps=config.steps, log_every=config.log_every)
+    run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume)
+    return lifter.eval()
+
+
+def check_skeletons(lifter: Lifter, skeleton: str, domain: str) -> None:
+    """Raise ConfigError where a domain's joints are not the lifter's."""
+    if lifter.skeleton.name != skeleton:
+        raise ConfigError(
+            f"{domain} has the joints of {skeleton}, the lifter {lifter.name} those of {lifter.skeleton.name}: "
+            f"load the domain with skeleton={lifter.skeleton.name}, or convert the clips."
+        )

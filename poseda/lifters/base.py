@@ -1,0 +1,148 @@
+"""What a lifter is: screen-normalised 2D keypoints in, root-relative 3D joints in millimetres out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from poseda.errors import ConfigError, ShapeError
+from poseda.geometry.camera import normalise_screen
+from poseda.skeleton import Skeleton, get_skeleton
+
+if TYPE_CHECKING:
+    from poseda.geometry.camera import Camera
+
+OutputForm = Literal["seq2seq", "seq2frame"]
+MM_PER_METRE = 1000.0
+LOG_MM_PER_METRE = math.log(MM_PER_METRE)
+START_SIGMA_METRES = 0.1
+"""What a fresh scale head says: the size of a joint error at the start of training."""
+
+
+@dataclass(frozen=True)
+class LifterOutput:
+    """Poses (B, T', J, 3) mm, camera axes, root row exactly 0, and the log of each joint's error in mm.
+
+    `log_sigma` is (B, T', J) or None for a lifter without a scale head; exp(log_sigma) = E||error|| (UAO).
+    The root has no error by definition: its row is the constant 0, that is 1 mm, so that it adds nothing to a
+    loss ||error|| exp(-log_sigma) + log_sigma and its weight 1/sigma is finite.
+    """
+
+    pose: Tensor
+    log_sigma: Tensor | None = None
+
+
+class Lifter(nn.Module):
+    """Base of all lifters. A subclass writes `encode` and `decode`, and has a dataclass `Config` of options.
+
+    `frames` is the window that one output depends on. seq2seq gives a pose for each frame of the window,
+    seq2frame for its centre. A lifter that `slides` also takes more than `frames` frames, and then gives one
+    pose for each whole window inside.
+    """
+
+    Config: ClassVar[type[Any]]
+    name: str = ""
+    slides: bool = False
+    skeleton: Skeleton
+    frames: int
+    output: OutputForm
+    options: dict[str, Any]
+
+    def __init__(
+        self, *, skeleton: Skeleton | str, frames: int, output: OutputForm, options: Mapping[str, object]
+    ) -> None:
+        super().__init__()
+        self.skeleton = get_skeleton(skeleton) if isinstance(skeleton, str) else skeleton
+        self.frames = frames
+        self.output = output
+        self.options = dict(options)
+
+    def encode(self, keypoints: Tensor) -> Tensor:
+        """Latent of screen-normalised keypoints (B, T, J, 2); its shape is the lifter's own."""
+        raise NotImplementedError
+
+    def decode(self, latent: Tensor) -> LifterOutput:
+        """Poses of a latent that `encode` gave."""
+        raise NotImplementedError
+
+    def forward(self, keypoints: Tensor) -> LifterOutput:
+        """Poses (B, T', J, 3) mm of screen-normalised keypoints (B, T, J, 2)."""
+        self.check_keypoints(keypoints)
+        return self.decode(self.encode(keypoints))
+
+    def lift(self, pixels: Tensor, cameras: Camera) -> LifterOutput:
+        """Poses (B, T', J, 3) mm of keypoints (B, T, J, 2) px; cameras (B,) give the image sizes."""
+        lifted: LifterOutput = self(normalise_screen(pixels, cameras.width, cameras.height))
+        return lifted
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether the output carries `log_sigma`."""
+        return bool(self.options.get("sigma", False))
+
+    def check_keypoints(self, keypoints: Tensor) -> None:
+        """Raise ShapeError unless keypoints are (B, T, J, 2) with the lifter's joints and window."""
+        frames = f"at least {self.frames}" if self.slides else str(self.frames)
+        wrong = (
+            keypoints.ndim != 4
+            or keypoints.shape[2:] != (self.skeleton.num_joints, 2)
+            or keypoints.shape[1] < self.frames
+            or (keypoints.shape[1] > self.frames and not self.slides)
+        )
+        if wrong:
+            raise ShapeError(
+                f"{self.name or type(self).__name__} takes {self.skeleton.name} keypoints "
+                f"(B, T, {self.skeleton.num_joints}, 2) with T {frames}, got {tuple(keypoints.shape)}."
+            )
+
+    def to_output(self, metres: Tensor, log_metres: Tensor | None = None) -> LifterOutput:
+        """LifterOutput of network values: metres (B, T', J-1 or J, 3), log metres (B, T', J-1) of scale.
+
+        A network that predicts the root too has that row replaced by 0, as the published evaluations do; the
+        other joints are left as they are.
+        """
+        root = self.skeleton.root
+        after = root + (metres.shape[-2] == self.skeleton.num_joints)
+        zero = metres.new_zeros(*metres.shape[:-2], 1, 3)
+        pose = MM_PER_METRE * torch.cat([metres[..., :root, :], zero, metres[..., after:, :]], -2)
+        if log_metres is None:
+            return LifterOutput(pose)
+        log_mm = log_metres + LOG_MM_PER_METRE
+        unit = log_mm.new_zeros(*log_mm.shape[:-1], 1)
+        return LifterOutput(pose, torch.cat([log_mm[..., :root], unit, log_mm[..., root:]], -1))
+
+
+def init_sigma_head(head: nn.Linear | nn.Conv1d) -> None:
+    """Let a scale head say START_SIGMA_METRES for every joint, whatever its input."""
+    nn.init.zeros_(head.weight)
+    if head.bias is not None:
+        nn.init.constant_(head.bias, math.log(START_SIGMA_METRES))
+
+
+def check_range(option: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ConfigError(f"The lifter option {option}={value} is outside [{low}, {high}].")
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside; each submodule's own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]

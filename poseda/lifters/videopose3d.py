@@ -1,0 +1,107 @@
+"""VideoPose3D: the temporal convolutional lifter (Pavllo et al., CVPR 2019), one weight set in two forms.
+
+Written from the paper. On exactly one window the convolutions are strided (training: nothing is computed that
+the centre frame does not need); on a longer sequence they are dilated, and each window's pose shares its work
+with the neighbours'. Both give the same poses in eval mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poseda.errors import ConfigError
+from poseda.lifters.base import Lifter, LifterOutput, OutputForm, check_range, init_sigma_head
+
+_WIDTHS = {1: (1,) * 5, **{3**levels: (3,) * levels for levels in range(1, 6)}}
+
+
+@dataclass(frozen=True)
+class VideoPose3DConfig:
+    """Options of VideoPose3D."""
+
+    skeleton: str = "h36m17"
+    """Joint set of input and output."""
+    frames: int = 27
+    """Frames that one pose depends on: 3, 9, 27, 81, 243; or 1, PoseAug's single-frame form, without root."""
+    channels: int = 1024
+    """Width of all hidden layers."""
+    dropout: float = 0.25
+    """Dropout after each hidden layer."""
+    momentum: float = 0.1
+    """Momentum of the batch norms' running statistics (the paper lets it decay to 0.001 while it trains)."""
+    sigma: bool = True
+    """Whether a second head gives each joint's expected error."""
+
+    def __post_init__(self) -> None:
+        if self.frames not in _WIDTHS:
+            known = ", ".join(map(str, _WIDTHS))
+            raise ConfigError(f"The lifter option frames={self.frames} is not a VideoPose3D window. Known: {known}.")
+        check_range("channels", self.channels, 1, 65536)
+        check_range("dropout", self.dropout, 0.0, 0.99)
+        check_range("momentum", self.momentum, 0.0, 1.0)
+
+
+class VideoPose3D(Lifter):
+    """Windows: (B, T, J, 2) -> latent (B, channels, T') -> (B, T', J, 3) mm with T' = T - frames + 1."""
+
+    Config = VideoPose3DConfig
+    name = "videopose3d"
+    slides = True
+
+    def __init__(self, config: VideoPose3DConfig | None = None) -> None:
+        config = config or VideoPose3DConfig()
+        form: OutputForm = "seq2frame" if config.frames > 1 else "seq2seq"
+        super().__init__(skeleton=config.skeleton, frames=config.frames, output=form, options=asdict(config))
+        joints, width = self.skeleton.num_joints, config.channels
+        self.widths = _WIDTHS[config.frames]
+        outputs = joints if config.frames > 1 else joints - 1
+        kernels = [kernel for w in self.widths[1:] for kernel in (w, 1)]
+        self.expand_conv = nn.Conv1d(2 * joints, width, self.widths[0], bias=False)
+        self.expand_bn = nn.BatchNorm1d(width, momentum=config.momentum)
+        self.layers_conv = nn.ModuleList(nn.Conv1d(width, width, kernel, bias=False) for kernel in kernels)
+        self.layers_bn = nn.ModuleList(nn.BatchNorm1d(width, momentum=config.momentum) for _ in kernels)
+        self.shrink = nn.Conv1d(width, 3 * outputs, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.sigma_head = nn.Conv1d(width, joints - 1, 1) if config.sigma else None
+        if self.sigma_head is not None:
+            init_sigma_head(self.sigma_head)
+
+    def encode(self, keypoints: Tensor) -> Tensor:
+        """(B, T, J, 2) -> (B, channels, T')."""
+        strided = keypoints.shape[1] == self.frames
+        x = keypoints.flatten(2).transpose(1, 2)  # (B, 2J, T)
+        first = self.widths[0]
+        x = self._activate(F.conv1d(x, self.expand_conv.weight, stride=first if strided else 1), self.expand_bn)
+        spacing = first  # frames between two taps of the next dilated layer
+        for block, width in enumerate(self.widths[1:]):
+            x = self._block(x, block, width, spacing, strided)
+            spacing *= width
+        return x
+
+    def decode(self, latent: Tensor) -> LifterOutput:
+        """(B, channels, T') -> poses (B, T', J, 3) mm."""
+        metres = self.shrink(latent).transpose(1, 2).unflatten(-1, (-1, 3))
+        log_metres = None if self.sigma_head is None else self.sigma_head(latent).transpose(1, 2)
+        return self.to_output(metres, log_metres)
+
+    def _block(self, x: Tensor, block: int, width: int, spacing: int, strided: bool) -> Tensor:
+        """Residual block; the skip takes the centre frame of what the temporal convolution sees."""
+        wide, point = self.layers_conv[2 * block].weight, self.layers_conv[2 * block + 1].weight
+        assert isinstance(wide, Tensor) and isinstance(point, Tensor)
+        if strided:
+            skip, y = x[:, :, width // 2 :: width], F.conv1d(x, wide, stride=width)
+        else:
+            reach = width // 2 * spacing
+            skip, y = x[:, :, reach : x.shape[-1] - reach], F.conv1d(x, wide, dilation=spacing)
+        y = self._activate(y, self.layers_bn[2 * block])
+        return skip + self._activate(F.conv1d(y, point), self.layers_bn[2 * block + 1])
+
+    def _activate(self, x: Tensor, norm: nn.Module) -> Tensor:
+        activated: Tensor = self.dropout(F.relu(norm(x)))
+        return activated
+
+
+LIFTER = VideoPose3D
