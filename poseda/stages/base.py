@@ -1,0 +1,117 @@
+"""What a stage is: one step on the way from a source-trained lifter to one that works on the target.
+
+A stage writes only the hooks that it needs; the pipeline calls them in the order in which the stages are given, and no
+stage knows another:
+
+    before      prepare (statistics, networks) · usable (which target frames may be drawn)
+    each step   augment (source -> source, local pose) · align (source -> source, placed in the target's cameras)
+                update (the stage's own learning) · after_step (once the lifter has moved)
+    afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter)
+    test time   refine (lifter + target 2D -> better poses)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from poseda.data.batches import SourceBatch, TargetBatch
+from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.lifters.base import Lifter
+from poseda.lifters.inference import LiftedClips
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a stage may see before the first step. The target has no 3D: its type has no such attribute."""
+
+    lifter: Lifter
+    source: LabelledClips
+    target: UnlabelledClips
+    steps: int
+    seed: int
+    generator: torch.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step as `update` sees it: the augmented windows before and after, and the target windows beside them."""
+
+    index: int
+    steps: int
+    original: SourceBatch
+    """(A,) windows as drawn from the source."""
+    produced: SourceBatch
+    """(A,) the same windows after augment and align; gradients reach the stage that made them."""
+    keypoints: Tensor
+    """(A, T, J, 2) screen-normalised projection of `produced`."""
+    target: TargetBatch
+    """(B,) windows of target 2D, those that `align` used."""
+    target_keypoints: Tensor
+    """(B, T, J, 2) the target's 2D, screen-normalised."""
+    lifter: Lifter
+    generator: torch.Generator
+
+
+class Stage:
+    """Base of all stages. A subclass has a frozen dataclass `Config` of its options and overrides some hooks."""
+
+    Config: ClassVar[type[Any]]
+    name: ClassVar[str]
+    label: ClassVar[str]
+    """How tables call the stage."""
+
+    def prepare(self, setting: Setting) -> str:
+        """Get ready before the first step; returns a remark for the log ("" for none)."""
+        return ""
+
+    def usable(self, target: UnlabelledClips) -> Tensor | None:
+        """(F,) bool: target frames that this stage can work with; None for all."""
+        return None
+
+    def augment(self, source: SourceBatch, generator: torch.Generator) -> SourceBatch:
+        """Other source windows in place of the drawn ones."""
+        return source
+
+    def align(self, source: SourceBatch, target: TargetBatch, generator: torch.Generator) -> SourceBatch:
+        """Source windows placed where the target's people are; `target` has as many windows as `source`."""
+        return source
+
+    def update(self, step: Step) -> Mapping[str, Tensor]:
+        """The stage's own learning; returns detached scalars for the log."""
+        return {}
+
+    def after_step(self, lifter: Lifter) -> None:
+        """Look at the lifter after it has moved."""
+
+    def finish(self, lifter: Lifter) -> Lifter:
+        """The lifter to use from here on."""
+        return lifter
+
+    def calibrate(self, lifter: Lifter, source: LabelledClips) -> None:
+        """Measure on the source what `refine` needs to know about the finished lifter."""
+
+    def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
+        """Better poses for `clips` than `lifted`, from their 2D alone."""
+        return lifted
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+    @classmethod
+    def overrides(cls, hook: str) -> bool:
+        """Whether this stage has its own version of a hook."""
+        return getattr(cls, hook) is not getattr(Stage, hook)
+
+    @classmethod
+    def shapes_training(cls) -> bool:
+        """Whether the lifter's training changes because of this stage (EMA only watches, TTO comes after)."""
+        return any(cls.overrides(hook) for hook in ("augment", "align", "update"))

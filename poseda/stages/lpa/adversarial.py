@@ -1,0 +1,118 @@
+"""The adversarial game of LPA: losses, replay pool, and the pair of a discriminator with its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+AdversarialLoss = Literal["lsgan", "wgan-gp"]
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: AdversarialLoss) -> Tensor:
+    """Discriminator's loss for scores of real and fake samples -> scalar. LSGAN (Mao 2017), WGAN (Gulrajani 2017)."""
+    if kind == "lsgan":
+        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+    return fake.mean() - real.mean()
+
+
+def generator_loss(fake: Tensor, kind: AdversarialLoss) -> Tensor:
+    """Loss of the generator for scores of its samples -> scalar."""
+    return (fake - 1).square().mean() if kind == "lsgan" else -fake.mean()
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+    """E (||grad critic(x)|| - 1)² on random mixtures of real and fake samples (Gulrajani et al. 2017) -> scalar."""
+    share = torch.rand(len(real), generator=generator, device=generator.device, dtype=real.dtype).to(real.device)
+    share = share.view(-1, *[1] * (real.ndim - 1))
+    mixed = (share * real + (1 - share) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+    norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return (norms - 1).square().mean()
+
+
+class ReplayPool:
+    """Ring buffer of generated samples on the device, so that a discriminator does not forget earlier fakes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.samples: Tensor | None = None
+        self.next = 0
+        self.filled = 0
+
+    def exchange(self, fresh: Tensor, generator: torch.Generator) -> Tensor:
+        """Store `fresh` (B, ...) and give back (B, ...): half of it, and as many samples drawn from the pool."""
+        if self.size == 0:
+            return fresh
+        if self.samples is None:
+            self.samples = fresh.new_zeros(self.size, *fresh.shape[1:])
+        self.samples = self.samples.to(fresh.device)  # a resumed run reads them on the CPU
+        count = min(len(fresh), self.size)
+        places = (torch.arange(count, device=fresh.device) + self.next) % self.size
+        self.samples.index_copy_(0, places, fresh[:count])
+        self.next = (self.next + count) % self.size
+        self.filled = min(self.size, self.filled + count)
+        half = len(fresh) // 2
+        drawn = torch.randint(self.filled, (half,), generator=generator, device=generator.device).to(fresh.device)
+        return torch.cat([fresh[half:], self.samples[drawn]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Samples and place of the ring."""
+        return {"samples": self.samples, "next": self.next, "filled": self.filled}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.samples, self.next, self.filled = state["samples"], int(state["next"]), int(state["filled"])
+
+
+class Adversary:
+    """A discriminator, its optimiser and its pool of earlier fakes."""
+
+    def __init__(
+        self, network: nn.Module, *, kind: AdversarialLoss, penalty: float, lr: float, betas: tuple[float, float],
+        pool: int,
+    ) -> None:  # fmt: skip
+        self.network = network
+        self.kind = kind
+        self.penalty = penalty
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
+        self.pool = ReplayPool(pool)
+
+    def learn(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """One step on real (B, ...) and fake (B, ...) samples; returns loss and accuracies, detached."""
+        fake = self.pool.exchange(fake.detach(), generator)
+        real_score, fake_score = self.network(real), self.network(fake)
+        loss = discriminator_loss(real_score, fake_score, self.kind)
+        if self.kind == "wgan-gp":
+            loss = loss + self.penalty * gradient_penalty(self.network, real, fake, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        middle = 0.5 if self.kind == "lsgan" else (real_score.mean() + fake_score.mean()).detach() / 2
+        right = ((real_score > middle).float().mean() + (fake_score < middle).float().mean()) / 2
+        return {"loss": loss.detach(), "accuracy": right.detach()}
+
+    def judge(self, fake: Tensor) -> Tensor:
+        """The generator's loss for its samples -> scalar; no gradient reaches the discriminator's weights."""
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(False)
+        loss = generator_loss(self.network(fake), self.kind)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(True)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimiser and pool."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pool": self.pool.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.pool.load_state_dict(state["pool"])

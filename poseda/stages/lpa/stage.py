@@ -1,0 +1,229 @@
+"""LPA, local pose augmentation: a generator changes bone angles, bone lengths and orientation of source poses so that
+they look like anatomy to one discriminator and like the target's people to another.
+
+PoseDA (Chai et al., ICCV 2023) gives the roles (generator of pre-defined transformations, "anchor discriminator") and
+no internals; this is a reconstruction. The weights of the adversaries and the replay pool are PoseAug's (Gong et al.,
+CVPR 2021). Departures: proposals start as a wide random augmentation and are held near it by a divergence term, since
+free ones collapse and end worse than GPA alone (experiments/real_motion); limbs are exchanged between source poses
+first; alignment is GPA's in place of a learned translation; the 2D discriminator sees the pose in its own box, because
+place and size have been matched already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poseda.data.batches import SourceBatch
+from poseda.errors import ConfigError, choose
+from poseda.lifters.seeding import seeded
+from poseda.stages.base import Setting, Stage, Step
+from poseda.stages.lpa.adversarial import Adversary
+from poseda.stages.lpa.crossover import Crossover, check_limbs
+from poseda.stages.lpa.discriminator import (
+    KeypointDiscriminator,
+    PairDiscriminator,
+    PoseDiscriminator,
+    keypoint_features,
+    swap_bone_lengths,
+)
+from poseda.stages.lpa.generator import Augmentation, PoseGenerator
+
+
+@dataclass(frozen=True)
+class LPAConfig:
+    """Options of local pose augmentation."""
+
+    discriminator: str = "sets"
+    """sets: real 3D are source poses and real 2D the target's (PoseAug, AdaptPose); pair: 3D is judged beside its
+    un-augmented anchor."""
+    loss: str = "lsgan"
+    """lsgan, or wgan-gp."""
+    weight_3d: float = 6.0
+    """Weight of the 3D discriminator's verdict in the generator's loss (PoseAug: 6)."""
+    weight_2d: float = 1.0
+    """Weight of the 2D discriminator's verdict (PoseAug: 1)."""
+    weight_band: float = 3.0
+    """Weight of the bands that keep angles and lengths from running wild (PoseAug: 3)."""
+    weight_prior: float = 0.1
+    """Weight of the divergence of the proposals from the wide random ones that they start as; 0 lets them collapse."""
+    gradient_penalty: float = 10.0
+    """Weight of the gradient penalty of wgan-gp."""
+    generator_lr: float = 1e-4
+    """Learning rate of the generator (PoseAug: 1e-4); 0 leaves a random augmentation."""
+    discriminator_lr: float = 1e-4
+    """Learning rate of the discriminators (PoseAug: 1e-4)."""
+    discriminator_every: int = 2
+    """Steps between two updates of the discriminators (PoseAug: 2)."""
+    pool: int = 4096
+    """Generated samples kept for the discriminators (PoseAug: 4096); 0 for none."""
+    crossover: float = 0.5
+    """Probability that a limb is taken from another source pose before the generator sees the pose."""
+    angle_limit: float = 0.35
+    """Largest turn of a bone about each axis, rad."""
+    angle_spread: float = 0.1
+    """Spread of bone turns at the start, rad."""
+    angle_band: tuple[float, float] = (0.0, 0.05)
+    """Mean of 1 - cos(turn) over the bones is kept in this band (PoseAug: 0.205 +- 0.165)."""
+    length_limit: float = 0.4
+    """Largest relative change of a bone length."""
+    length_spread: float = 0.15
+    """Spread of relative bone lengths at the start."""
+    length_band: float = 0.3
+    """Relative changes beyond this are penalised (PoseAug: 0.1)."""
+    tilt_limit: float = 3.1416
+    """Largest turn of the body about the camera's x and z axes, rad."""
+    tilt_spread: float = 0.8
+    """Spread of these turns at the start, rad."""
+    yaw_limit: float = 3.1416
+    """Largest turn of the body about the camera's y axis, rad."""
+    yaw_spread: float = 1.5
+    """Spread of this turn at the start, rad."""
+
+    def __post_init__(self) -> None:
+        choose(self.discriminator, ("sets", "pair"), "lpa.discriminator")
+        choose(self.loss, ("lsgan", "wgan-gp"), "lpa.loss")
+        if self.discriminator_every < 1:
+            raise ConfigError(f"lpa.discriminator_every={self.discriminator_every}: must be 1 or more.")
+        if len(self.angle_band) != 2 or not 0 <= self.angle_band[0] <= self.angle_band[1]:
+            raise ConfigError(f"lpa.angle_band={self.angle_band}: must be two rising numbers, [low,high].")
+        if not 0 <= self.crossover <= 1:
+            raise ConfigError(f"lpa.crossover={self.crossover}: is a probability, from 0 to 1.")
+        for name in ("angle_limit", "length_limit", "tilt_limit", "yaw_limit", "pool", "generator_lr"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"lpa.{name}={getattr(self, name)}: must not be negative.")
+
+
+class LPA(Stage):
+    """Local pose augmentation with a 3D and a 2D adversary."""
+
+    Config = LPAConfig
+    name = "lpa"
+    label = "LPA"
+
+    def __init__(self, config: LPAConfig | None = None) -> None:
+        self.config = config or LPAConfig()
+        self.change: Augmentation | None = None
+
+    def prepare(self, setting: Setting) -> str:
+        """Build generator and discriminators, with weights that depend on the run's seed alone."""
+        config, skeleton, device = self.config, setting.source.skeleton, setting.source.poses.device
+        self.skeleton = skeleton
+        check_limbs(skeleton)
+        with seeded(setting.seed):
+            generator = PoseGenerator(
+                skeleton,
+                angle=(config.angle_limit, config.angle_spread),
+                length=(config.length_limit, config.length_spread),
+                tilt=(config.tilt_limit, config.tilt_spread),
+                yaw=(config.yaw_limit, config.yaw_spread),
+            )
+            judge_3d = PoseDiscriminator(skeleton) if config.discriminator == "sets" else PairDiscriminator(skeleton)
+            judge_2d = KeypointDiscriminator(skeleton)
+        self.crossover = Crossover(skeleton).to(device)
+        self.generator = generator.to(device)
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr)
+        self.adversary_3d = self._adversary(judge_3d.to(device))
+        self.adversary_2d = self._adversary(judge_2d.to(device))
+        return ""
+
+    def _adversary(self, network: torch.nn.Module) -> Adversary:
+        config = self.config
+        return Adversary(
+            network,
+            kind="lsgan" if config.loss == "lsgan" else "wgan-gp",
+            penalty=config.gradient_penalty,
+            lr=config.discriminator_lr,
+            betas=(0.9, 0.999) if config.loss == "lsgan" else (0.5, 0.9),
+            pool=config.pool,
+        )
+
+    def augment(self, source: SourceBatch, generator: torch.Generator) -> SourceBatch:
+        """Changed windows, with a gradient to the generator; all frames of a window change alike."""
+        poses = source.poses
+        if self.config.crossover > 0:
+            poses = self.crossover(poses, self.config.crossover, generator)
+        middle = poses[:, poses.shape[1] // 2]
+        root = self.skeleton.root
+        self.change = self.generator(middle - middle[:, root : root + 1], generator)
+        return replace(source, poses=self.generator.apply_to(poses, self.change))
+
+    def update(self, step: Step) -> Mapping[str, Tensor]:
+        """Discriminators on every n-th step, then the generator."""
+        assert self.change is not None
+        real_3d, fake_3d = self._samples_3d(step)
+        real_2d, fake_2d = self._samples_2d(step)
+        scalars: dict[str, Tensor] = {}
+        if step.index % self.config.discriminator_every == 0:
+            for name, adversary, real, fake in (
+                ("3d", self.adversary_3d, real_3d, fake_3d),
+                ("2d", self.adversary_2d, real_2d, fake_2d),
+            ):
+                learned = adversary.learn(real, fake, step.generator)
+                scalars |= {f"discriminator_{name}_{key}": value for key, value in learned.items()}
+        loss = self.config.weight_3d * self.adversary_3d.judge(fake_3d)
+        loss = loss + self.config.weight_2d * self.adversary_2d.judge(fake_2d)
+        loss = loss + self.config.weight_band * band_penalty(
+            self.change, self.config.angle_band, self.config.length_band
+        )
+        loss = loss + self.config.weight_prior * self.change.divergence.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        self.optimizer.step()
+        return {**scalars, "generator_loss": loss.detach(), **_statistics(self.change)}
+
+    def _samples_3d(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Real and generated 3D samples for the discriminator that was chosen, (A, ...)."""
+        anchor, made = self._middle_pose(step.original), self._middle_pose(step.produced)
+        if self.config.discriminator == "sets":
+            return anchor, made
+        swapped = swap_bone_lengths(anchor, anchor.roll(1, 0), self.skeleton)
+        return torch.stack([anchor, swapped], 1), torch.stack([anchor, made], 1)
+
+    def _samples_2d(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Real (target) and generated 2D features, (A, J, 2) each."""
+        middle, count, root = step.keypoints.shape[1] // 2, len(step.keypoints), self.skeleton.root
+        fake = keypoint_features(step.keypoints[:, middle], step.target.visible[-count:, middle], root)
+        real = keypoint_features(step.target_keypoints[:count, middle], step.target.visible[:count, middle], root)
+        return real, fake
+
+    def _middle_pose(self, batch: SourceBatch) -> Tensor:
+        pose = batch.poses[:, batch.poses.shape[1] // 2]
+        return pose - pose[:, self.skeleton.root : self.skeleton.root + 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimisers and pools."""
+        return {
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "adversary_3d": self.adversary_3d.state_dict(),
+            "adversary_2d": self.adversary_2d.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for name in ("generator", "optimizer", "adversary_3d", "adversary_2d"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def band_penalty(change: Augmentation, angle_band: tuple[float, float], length_band: float) -> Tensor:
+    """Square of what leaves the bands: mean 1 - cos(turn) of a pose, and each relative length (PoseAug) -> scalar."""
+    turn = 1 - torch.cos(change.angles.norm(dim=-1)).mean(-1)  # (B,)
+    outside = (turn - turn.clamp(*angle_band)).square().mean()
+    longer = (change.lengths.abs() - length_band).clamp_min(0).square().mean()
+    return outside + longer
+
+
+def _statistics(change: Augmentation) -> dict[str, Tensor]:
+    """What the generator does, for the log: mean bone turn and body turn (rad), spread of lengths."""
+    return {
+        "divergence": change.divergence.detach().mean(),
+        "bone_turn": change.angles.detach().norm(dim=-1).mean(),
+        "length_change": change.lengths.detach().abs().mean(),
+        "body_turn": change.rotation.detach().norm(dim=-1).mean(),
+    }
