@@ -1,0 +1,142 @@
+"""Runs a command: help without heavy imports, one line for every mistake, Ctrl-C that says how to go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poseda.errors import ConfigError
+
+HELP_WORDS = {"--help", "-h", "help"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: `python -m poseda.<name>`, the job it takes, what its help says."""
+
+    name: str
+    """Name of the entry module, and of the job in cli/schema.py's JOBS."""
+    summary: str
+    """What it does, in a sentence."""
+    examples: tuple[tuple[str, str], ...]
+    """Arguments and what they do, in the order of the help."""
+    resumes: bool = False
+    """Whether the same command goes on where an interrupted one stopped."""
+
+    @property
+    def line(self) -> str:
+        return f"python -m poseda.{self.name}"
+
+
+def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[str] | None = None) -> int:
+    """Parse, check and do the work; exit code: 0 done, 1 a mistake that was explained, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if HELP_WORDS.intersection(arguments):
+        from poseda.cli.help import help_text
+
+        print(help_text(command))
+        return 0
+    try:
+        with quiet_libraries():
+            return launch(command, work, arguments)
+    except KeyboardInterrupt:
+        again = shlex.join(word for word in arguments if word != "resume=never")
+        hint = f" To go on where it stopped: {command.line} {again}".rstrip() if command.resumes else ""
+        print(f"\nInterrupted.{hint}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        return explain(error)
+
+
+def launch(command: Command, work: Callable[[Any], None], arguments: list[str]) -> int:
+    """Let Hydra compose the options and call the work once, or once for each point of a sweep."""
+    import hydra
+
+    from poseda.cli.compose import job_of, register
+    from poseda.cli.messages import check_spelling
+
+    check_spelling(arguments)
+    extra, rest = without_config_dir(arguments)
+    register(command.name, extra)
+    codes: list[int] = []
+
+    def task(cfg: Any) -> None:
+        try:
+            work(job_of(command.name, cfg, extra))
+            codes.append(0)
+        except Exception as error:  # said here, as a sweep would go on and hide it
+            codes.append(explain(error))
+
+    with hydra_environment(command, rest):
+        hydra.main(config_path=None, config_name=command.name, version_base="1.3")(task)()
+    return max(codes, default=0)
+
+
+def without_config_dir(arguments: Sequence[str]) -> tuple[tuple[Path, ...], list[str]]:
+    """Folders given with --config-dir, laid out and read as configs/ is, and the other words."""
+    rest = list(arguments)
+    folders = []
+    for i, word in enumerate(arguments):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folders.append(Path(value or "".join(arguments[i + 1 : i + 2])))
+            rest[i : i + (1 if value else 2)] = [""] * (1 if value else 2)
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder}: there is no such folder.")
+    return tuple(folders), [word for word in rest if word]
+
+
+def explain(error: Exception) -> int:
+    """Say what went wrong on one line; our own faults, or POSEDA_DEBUG=1, show the trace. Exit code 1."""
+    from poseda.cli.messages import one_line
+
+    line = one_line(error)
+    if line is None or os.environ.get("POSEDA_DEBUG") == "1":
+        traceback.print_exception(error)
+    if line is not None:
+        print(f"error: {line}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No warnings of libraries between our lines, unless POSEDA_DEBUG=1."""
+    with warnings.catch_warnings():
+        if os.environ.get("POSEDA_DEBUG") != "1":
+            warnings.simplefilter("ignore")
+            logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        yield
+
+
+@contextmanager
+def hydra_environment(command: Command, arguments: Sequence[str]) -> Iterator[None]:
+    """Hydra reads sys.argv; HYDRA_FULL_ERROR makes it raise errors, for `explain`, and not print them."""
+    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [f"poseda.{command.name}", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def use_threads(count: int) -> None:
+    """Limit PyTorch's CPU threads; 0 leaves its own choice."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)

@@ -1,0 +1,87 @@
+"""What can be found wrong with a job before anything is loaded, made or written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from poseda.cli.schema import AdaptJob, EvaluateJob, Machine, PredictJob, TrainJob
+from poseda.data.domains import DomainConfig
+from poseda.engine.runtime import resolve_device
+from poseda.errors import ConfigError, MissingDataError
+from poseda.geometry.rigs import load_rig
+from poseda.metrics.protocols import get_protocol
+
+
+def check_train(job: TrainJob) -> None:
+    """Raise a PosedaError for the first thing wrong with a `train` job."""
+    check_machine(job)
+    check_domain(job.source, "source")
+    get_protocol(job.protocol)
+
+
+def check_adapt(job: AdaptJob) -> None:
+    """Raise a PosedaError for the first thing wrong with an `adapt` job."""
+    check_machine(job)
+    check_domain(job.source, "source")
+    check_domain(job.target, "target")
+    if same_data(job.source, job.target):
+        raise ConfigError(
+            f"source and target are the same domain ({job.source.name}): there is nothing to adapt to. "
+            "Give another target=, or train on it: python -m poseda.train source=..."
+        )
+    if len(set(job.stages)) < len(job.stages):
+        raise ConfigError(f"stages=[{','.join(job.stages)}] names a stage twice.")
+    get_protocol(job.protocol)
+    if job.checkpoint:
+        check_file(job.checkpoint, "checkpoint")
+
+
+def check_evaluate(job: EvaluateJob) -> None:
+    """Raise a PosedaError for the first thing wrong with an `evaluate` job."""
+    check_machine(job)
+    check_file(job.checkpoint, "checkpoint")
+    check_domain(job.target, "target")
+    get_protocol(job.protocol)
+    if job.output:
+        check_output(job.output, ".json")
+
+
+def check_predict(job: PredictJob) -> None:
+    """Raise a PosedaError for the first thing wrong with a `predict` job."""
+    check_machine(job)
+    check_file(job.checkpoint, "checkpoint")
+    check_file(job.input, "input")
+    check_output(job.output, ".npz")
+
+
+def check_machine(job: Machine) -> None:
+    resolve_device(job.device)
+
+
+def check_domain(domain: DomainConfig, key: str) -> None:
+    """Files and rig that a domain names are there."""
+    if domain.path and not Path(domain.path).exists():
+        raise MissingDataError(f"{key}.path={domain.path}: there is no such file or folder.")
+    if domain.rig:
+        load_rig(domain.rig)
+
+
+def check_file(path: str, key: str) -> None:
+    if not path:
+        raise ConfigError(f"{key}=FILE is needed; add --help to see what it holds.")
+    if not Path(path).is_file():
+        raise MissingDataError(f"{key}={path}: there is no such file.")
+
+
+def check_output(path: str, suffix: str) -> None:
+    if Path(path).suffix != suffix:
+        raise ConfigError(f"output={path} must end in {suffix}.")
+    if not Path(path).absolute().parent.is_dir():
+        raise MissingDataError(f"output={path}: there is no folder {Path(path).parent}.")
+
+
+def same_data(source: DomainConfig, target: DomainConfig) -> bool:
+    """Whether two domains differ in nothing that makes a gap: seed and number of frames do not."""
+    alike = {"seed": 0, "every": 1, "max_frames": 0}
+    return dataclasses.replace(source, **alike) == dataclasses.replace(target, **alike)  # type: ignore[arg-type]

@@ -1,0 +1,48 @@
+"""What a command tells about a lifter: its table on the terminal, its card in the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from poseda.cli.runs import FREE, settings_of
+from poseda.cli.schema import AdaptJob, EvaluateJob, TrainJob
+from poseda.data.clips import LabelledClips, Provenance
+from poseda.engine.records import Column, format_table
+from poseda.metrics.accumulate import Evaluation
+from poseda.metrics.protocols import Protocol, get_protocol, with_options
+
+COLUMNS = (
+    Column("lifter"),
+    Column("mpjpe", "MPJPE mm"),
+    Column("pa_mpjpe", "PA-MPJPE mm"),
+    Column("n_mpjpe", "N-MPJPE mm"),
+    Column("mpjve", "MPJVE mm/frame"),
+    Column("pck", "PCK %"),
+    Column("auc", "AUC %"),
+    Column("frames"),
+)
+
+
+def job_protocol(job: TrainJob | AdaptJob | EvaluateJob) -> Protocol:
+    """The protocol that a job names, with its own wish for flipping."""
+    return with_options(get_protocol(job.protocol), flip=job.flip)
+
+
+def evaluation_table(rows: Mapping[str, Evaluation], data: Provenance) -> str:
+    """One row a lifter, the protocol and the data below."""
+    cells = [{"lifter": name, **row.values, "frames": row.frames} for name, row in rows.items()]
+    protocol = next(iter(rows.values())).protocol.describe()
+    return format_table(cells, COLUMNS, protocol, note=f"data: {data.name}, {data.kind}; 2D: {data.keypoints}")
+
+
+def job_card(job: TrainJob | AdaptJob, clips: LabelledClips, evaluation: Evaluation) -> dict[str, Any]:
+    """Where a lifter comes from: data and people, all settings, and the numbers with their protocol."""
+    return {
+        "data": asdict(clips.provenance),
+        "subjects": list(clips.subjects),
+        "settings": {key: value for key, value in settings_of(job).items() if key not in (*FREE, "data")},
+        "protocol": evaluation.protocol.describe(),
+        "metrics": evaluation.values,
+    }

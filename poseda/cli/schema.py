@@ -1,0 +1,185 @@
+"""The options of each command, as frozen dataclasses made of the library's own configs. No Hydra here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from poseda.data.domains import DomainConfig
+from poseda.engine.supervised import TrainConfig
+from poseda.errors import ConfigError
+from poseda.stages.pipeline import AdaptConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where prepared data sets lie, and what may stand in for them."""
+
+    root: str = "data"
+    """Folder of prepared data sets: <root>/<domain>/train.safetensors and test.safetensors."""
+    require: Literal["any", "real"] = "any"
+    """any: an embedded stand-in serves where no prepared data is found; real: that is an error."""
+
+
+@dataclass(frozen=True)
+class LifterChoice:
+    """A lifter by name, with the options that build it."""
+
+    name: str = "simplebaseline"
+    """Name of the lifter."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its options, as `poseda.create_lifter` takes them."""
+
+
+@dataclass(frozen=True)
+class StageChoice:
+    """A stage by name, with its config object."""
+
+    name: str
+    """Name of the stage's file in poseda/stages."""
+    config: object
+    """An instance of the stage's Config."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What every command takes."""
+
+    device: str = "auto"
+    """Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    threads: int = 0
+    """CPU threads that PyTorch may use; 0 leaves its own choice."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ConfigError(f"threads={self.threads} must be 0 (PyTorch's own choice) or more.")
+
+
+@dataclass(frozen=True)
+class Run(Machine):
+    """What every command takes that keeps a run folder."""
+
+    seed: int = 0
+    """Seed of every random draw; -m seed=0,1,2 runs three."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: go on where an interrupted run stopped; never: start afresh and drop the earlier run."""
+    out: str = "runs"
+    """Folder of all runs; one run lies in <out>/<source>-<target>/<name>/seed<seed>."""
+    name: str = "default"
+    """Name of this run: settings that differ want names that differ."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where prepared data sets lie."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed} must be 0 or more.")
+        if not self.out:
+            raise ConfigError("out= must name a folder, such as out=runs.")
+        if not self.name or Path(self.name).name != self.name:
+            raise ConfigError(f"name={self.name} must be a plain folder name.")
+
+
+@dataclass(frozen=True)
+class TrainJob(Run):
+    """Train a lifter on a labelled domain; writes a checkpoint with its card."""
+
+    source: DomainConfig = field(default_factory=DomainConfig)
+    """The labelled domain to train on."""
+    lifter: LifterChoice = field(default_factory=LifterChoice)
+    """The network."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Supervised training."""
+    protocol: str = "h36m17"
+    """How the source's test clips are scored: official17, poseaug16 or h36m17."""
+    flip: bool | None = None
+    """Average with the mirrored input when scoring; null: as the protocol says."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.out) / domain_label(self.source) / self.name / f"seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class AdaptJob(Run):
+    """Adapt a source-trained lifter to an unlabelled target domain, and show what each stage brings."""
+
+    source: DomainConfig = field(default_factory=DomainConfig)
+    """The labelled domain."""
+    target: DomainConfig = field(default_factory=lambda: DomainConfig(name="3dhp"))
+    """The domain to adapt to: 2D only; its 3D is seen by the evaluation alone."""
+    lifter: LifterChoice = field(default_factory=LifterChoice)
+    """The network."""
+    stages: tuple[str, ...] = ("gpa", "lpa", "tto")
+    """What adapts the lifter, in this order; each adds a row to the table."""
+    stage_configs: Mapping[str, StageChoice] = field(default_factory=dict)
+    """The settings of each name in `stages`; on the command line <stage>.<option>=..."""
+    checkpoint: str = ""
+    """Source-trained lifter to start from; empty: the shipped one where it fits, else one is trained."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Supervised training of the source model and of the oracle."""
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    """Adaptation."""
+    oracle: bool = False
+    """Also train on the target's own labels: the row that shows what could be reached at best."""
+    protocol: str = "official17"
+    """How the target's test clips are scored: official17, poseaug16 or h36m17."""
+    flip: bool | None = None
+    """Average with the mirrored input when scoring; null: as the protocol says."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        pair = f"{domain_label(self.source)}-{domain_label(self.target)}"
+        return Path(self.out) / pair / self.name / f"seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class EvaluateJob(Machine):
+    """Score a lifter's checkpoint on the test clips of a domain."""
+
+    checkpoint: str = ""
+    """The lifter: a checkpoint that train or adapt wrote."""
+    target: DomainConfig = field(default_factory=lambda: DomainConfig(name="3dhp"))
+    """The labelled domain to score on; target=archive target.path=FILE takes an archive."""
+    protocol: str = "official17"
+    """How poses are scored: official17, poseaug16 or h36m17."""
+    flip: bool | None = None
+    """Average with the mirrored input; null: as the protocol says."""
+    output: str = ""
+    """JSON file for the numbers; empty: print only."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where prepared data sets lie."""
+
+
+@dataclass(frozen=True)
+class PredictJob(Machine):
+    """Lift the 2D keypoints of an archive to 3D poses in millimetres."""
+
+    checkpoint: str = ""
+    """The lifter: a checkpoint that train or adapt wrote."""
+    input: str = ""
+    """Archive with 2D keypoints (docs/archive.md says how to write one)."""
+    output: str = "poses.npz"
+    """File for the poses (F, J, 3) in mm, sigma (F, J) in mm, joint names, sequence bounds and units."""
+    flip: bool = False
+    """Average with the mirrored input."""
+
+
+JOBS: dict[str, type[Machine]] = {
+    "train": TrainJob,
+    "adapt": AdaptJob,
+    "evaluate": EvaluateJob,
+    "predict": PredictJob,
+}
+
+
+def domain_label(domain: DomainConfig) -> str:
+    """A domain in a folder name: its own name, or file and rig where it is made of them (cmu17@h36m)."""
+    if not domain.path:
+        return domain.name
+    rig = f"@{Path(domain.rig).stem}" if domain.rig else ""
+    return f"{Path(domain.path).stem}{rig}"

@@ -1,0 +1,67 @@
+"""Score a lifter's checkpoint on a labelled domain: python -m poseda.evaluate"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poseda.cli.app import Command, run_command, use_threads
+
+if TYPE_CHECKING:
+    from poseda.cli.schema import EvaluateJob
+
+COMMAND = Command(
+    name="evaluate",
+    summary="score a lifter's checkpoint on the test clips of a labelled domain, under a named protocol",
+    examples=(
+        (
+            "checkpoint=runs/h36m-3dhp/default/seed0/lifter.safetensors target=3dhp",
+            "what adapt left, scored again",
+        ),
+        (
+            "checkpoint=lifter.safetensors target=3dhp protocol=poseaug16",
+            "another way to compute the numbers",
+        ),
+        (
+            "checkpoint=lifter.safetensors target=archive target.path=clips.safetensors",
+            "an archive of one's own",
+        ),
+    ),
+)
+
+
+def evaluate(job: EvaluateJob) -> None:
+    """Check, lift the test clips, print the table; write the numbers where `output` says."""
+    from pathlib import Path
+
+    from poseda.cli.checks import check_evaluate
+    from poseda.cli.report import evaluation_table, job_protocol
+    from poseda.data.domains import load_domain
+    from poseda.engine.checkpoint import load_lifter
+    from poseda.engine.evaluate import evaluate_lifter
+    from poseda.engine.records import write_results
+    from poseda.engine.runtime import resolve_device
+
+    check_evaluate(job)
+    use_threads(job.threads)
+    device = resolve_device(job.device)
+    lifter, card = load_lifter(job.checkpoint)
+    domain = load_domain(job.target, root=job.data.root, require=job.data.require, skeleton=lifter.skeleton.name)
+    clips = domain.test.to(device)
+    evaluation = evaluate_lifter(lifter.to(device), clips, job_protocol(job))
+    print(evaluation_table({lifter.name: evaluation}, clips.provenance))
+    if job.output:
+        results = {"checkpoint": job.checkpoint, "card": card, "target": evaluation.to_json()}
+        protocol = evaluation.protocol.describe()
+        write_results(Path(job.output), results, seed=job.target.seed, protocol=protocol, data=[clips.provenance])
+        print(f"The numbers are in {job.output}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the given words (sys.argv by default) and return its exit code."""
+    return run_command(COMMAND, evaluate, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""When an earlier run may go on, and when it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poseda.adapt import main
+from poseda.errors import DataError
+
+FOLDER = Path("runs/h36m-3dhp/default/seed0")
+
+
+def test_the_same_command_goes_on_in_the_same_folder(jobs: Any) -> None:
+    assert main([]) == 0
+    (FOLDER / "state").write_text("half way")
+    assert main([]) == 0
+    assert (FOLDER / "state").read_text() == "half way"
+
+
+@pytest.mark.parametrize("word", ["device=cpu", "threads=1", "oracle=true"])
+def test_options_that_do_not_change_the_run_may_change(jobs: Any, word: str) -> None:
+    assert main([]) == 0
+    assert main([word]) == 0
+
+
+def test_other_settings_in_the_same_folder_are_refused_with_a_way_out(jobs: Any, capsys: Any) -> None:
+    assert main([]) == 0
+    before = (FOLDER / "config.yaml").read_bytes()
+    assert main(["gpa.refine_iters=7"]) == 1
+    err = capsys.readouterr().err
+    assert "gpa.refine_iters: 2 -> 7" in err
+    assert "name=NEW" in err
+    assert "resume=never" in err
+    assert len(jobs) == 1
+    assert (FOLDER / "config.yaml").read_bytes() == before
+
+
+def test_resume_never_drops_the_earlier_run(jobs: Any) -> None:
+    assert main([]) == 0
+    (FOLDER / "state").write_text("old")
+    assert main(["gpa.refine_iters=7", "resume=never"]) == 0
+    assert [path.name for path in FOLDER.iterdir()] == ["config.yaml"]
+    assert [path.name for path in FOLDER.parent.iterdir()] == ["seed0"]
+
+
+def test_resume_never_keeps_the_earlier_run_when_the_new_one_cannot_start(jobs: Any) -> None:
+    assert main([]) == 0
+    (FOLDER / "state").write_text("old")
+    jobs.fails = DataError("no data")
+    assert main(["gpa.refine_iters=7", "resume=never"]) == 1
+    assert (FOLDER / "state").read_text() == "old"
+
+
+def test_what_a_failed_job_has_written_stays(jobs: Any) -> None:
+    def fail(job: Any, progress: Any) -> None:
+        (job.folder / "state").write_text("half way")
+        raise DataError("no data")
+
+    jobs.run = fail
+    import sys
+
+    sys.modules["poseda.cli.adaptation"].run_adaptation = fail  # type: ignore[attr-defined]
+    assert main([]) == 1
+    assert (FOLDER / "state").exists()
+
+
+def test_a_folder_that_is_no_run_is_left_alone(jobs: Any, capsys: Any) -> None:
+    FOLDER.mkdir(parents=True)
+    (FOLDER / "thesis.tex").write_text("mine")
+    assert main(["resume=never"]) == 1
+    assert "no run" in capsys.readouterr().err
+    assert (FOLDER / "thesis.tex").read_text() == "mine"
+
+
+def test_a_broken_config_is_one_line(jobs: Any, capsys: Any) -> None:
+    FOLDER.mkdir(parents=True)
+    (FOLDER / "config.yaml").write_text("{")
+    assert main([]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
