@@ -155,6 +155,9 @@ class _Adaptation:
             folder=self.folder.training("source"),
             progress=self.progress("source model", train.steps),
         )
+        evaluation = evaluate_lifter(self.lifter, self.source.test, self.protocol)
+        card = job_card(self.job, self.source.train, evaluation)
+        save_lifter(self.folder.source_lifter, self.lifter, card)
         return f"source model: trained here, {train.steps} steps"
 
     def _adapt(self) -> Lifter:

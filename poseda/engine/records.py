@@ -32,6 +32,11 @@ class RunFolder:
         return self.path / "lifter.safetensors"
 
     @property
+    def source_lifter(self) -> Path:
+        """The source-trained lifter that an adaptation started from, where it was trained in the same run."""
+        return self.path / "source.safetensors"
+
+    @property
     def results(self) -> Path:
         """The numbers, with everything that they depend on."""
         return self.path / "results.json"

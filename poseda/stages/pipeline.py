@@ -87,10 +87,10 @@ class AdaptTask:
         batch = self._align(self._augment(original), target)
         keypoints = screen_keypoints(batch)
         scalars = self._update(index, original, batch, keypoints, target)
-        scalars |= self.fitting.fit(index, keypoints.detach(), batch.poses.detach(), batch.weight, self.generator)
+        losses = self.fitting.fit(index, keypoints.detach(), batch.poses.detach(), batch.weight, self.generator)
         for stage in self.stages:
             stage.after_step(self.lifter)
-        return {**scalars, "dropped": 1 - batch.weight.mean()}
+        return {**losses, "dropped": 1 - batch.weight.mean(), **scalars}
 
     def _augment(self, batch: SourceBatch) -> SourceBatch:
         """The batch with its last windows changed by the augmenting stages, in their order."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from poseda.errors import DataError
@@ -40,6 +41,7 @@ def plot_domain_gap(groups: Groups, *, root_map: bool = True, title: str = "", r
     for panel, (name, label) in zip(axes[:3], PLACEMENT_LABELS.items(), strict=True):
         _draw_densities(panel, {g: _values(s, name) for g, s in groups.items()}, _moments(groups, name))
         tidy(panel, label)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=5))  # more would touch in a narrow panel
         head_legend(panel)
     if root_map:
         _draw_root_map(axes[3], groups)
