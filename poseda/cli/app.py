@@ -43,7 +43,7 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
     if HELP_WORDS.intersection(arguments):
         from poseda.cli.help import help_text
 
-        print(help_text(command))
+        show(help_text(command))
         return 0
     try:
         with quiet_libraries():
@@ -55,6 +55,14 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
         return 130
     except Exception as error:
         return explain(error)
+
+
+def show(text: str) -> None:
+    """Print, also into a pipe that somebody closes (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def launch(command: Command, work: Callable[[Any], None], arguments: list[str]) -> int:
