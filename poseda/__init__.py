@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from poseda.stages.lpa import LPA
     from poseda.stages.pipeline import AdaptConfig, adapt_lifter
     from poseda.stages.tto import TTO
+    from poseda.zoo import list_source_models, load_source_model
 
 # Where each name lives; imported on first use (PEP 562).
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "poseda.stages.lpa": ("LPA",),
     "poseda.stages.pipeline": ("AdaptConfig", "adapt_lifter"),
     "poseda.stages.tto": ("TTO",),
+    "poseda.zoo": ("list_source_models", "load_source_model"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -80,10 +82,12 @@ __all__ = [
     "list_domains",
     "list_lifters",
     "list_rigs",
+    "list_source_models",
     "load_archive",
     "load_domain",
     "load_lifter",
     "load_rig",
+    "load_source_model",
     "save_archive",
     "save_lifter",
     "train_lifter",

@@ -38,8 +38,10 @@ ORACLE = "oracle (target-trained)"
 class Results:
     """Rows of the table in order, and what they were made from."""
 
-    job: AdaptJob
+    source: str
+    """Name of the source domain."""
     target: LabelledClips
+    """The target's test clips."""
     origin: str
     """Where the source model comes from."""
     rows: dict[str, Evaluation] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Results:
         """The table: a row a stage, the protocol and the data below."""
         cells = [{"lifter": label, **row.values, "frames": row.frames} for label, row in self.rows.items()]
         data = self.target.provenance
-        note = f"data: {self.job.source.name} -> {data.name} ({data.kind}); 2D: {data.keypoints}; {self.origin}"
+        note = f"data: {self.source} -> {data.name} ({data.kind}); 2D: {data.keypoints}; {self.origin}"
         columns = [Column("lifter", "stages"), *(replace(c, best=_best(c.key)) for c in COLUMNS[1:])]
         return format_table(cells, columns, self._first().protocol.describe(), note=note)
 
@@ -118,7 +120,7 @@ class _Adaptation:
         """Rows one by one; everything is written at the end, and each phase keeps its own state meanwhile."""
         if not self.origin:
             self.origin = self._train_source()
-        self.results = Results(self.job, self.target.test, self.origin)
+        self.results = Results(self.source.name, self.target.test, self.origin)
         self._score(SOURCE_ONLY, self.lifter, ())
         final = self._adapt()
         if self.job.oracle:
@@ -178,13 +180,17 @@ class _Adaptation:
                 seed=self.job.seed,
                 folder=self.folder.training("adapt-" + "-".join(trained)),
                 progress=self.progress("+".join(stage.label for stage in stages[: len(trained)]), steps),
-                report=self.results.remarks.append,
+                report=self._remark,
             )
             for length in group:
                 final = finish_stages(copy.deepcopy(lifter), self.source.train, stages[:length])
                 self._score(f"+ {stages[length - 1].label}", final, stages[:length])
             self.stages = stages
         return final
+
+    def _remark(self, remark: str) -> None:
+        if remark not in self.results.remarks:
+            self.results.remarks.append(remark)
 
     def _class(self, label: str) -> type[Stage]:
         return stage_class(self.job.stage_configs[label].name)
