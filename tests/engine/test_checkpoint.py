@@ -137,7 +137,7 @@ def test_wrong_tensors_are_refused(saved, tensors, match):
         ({"stored": "float8"}, "stored as 'float8'"),
         ({"stored": "float16"}, "must be F16"),
         ({"lifter": "videopose3d"}, "its options do not make a videopose3d"),
-        ({"lifter": "mixste"}, "'mixste', which is not one of poseda's"),
+        ({"lifter": "mixstur"}, "'mixstur', which is not one of poseda's"),
         ({"lifter": "os:system"}, r"pass allow=\['os:system'\] if you trust it"),
         ({"options": {"hidden": 7, "blocks": 1}}, "options is"),
         ({"options": {"hidden": 10**12}}, "hidden=1000000000000 is outside"),

@@ -201,7 +201,7 @@ def test_the_loss_of_a_mirrored_batch_is_the_loss_of_lifting_mirrored():
     losses = []
     for chosen in (torch.zeros(6), torch.ones(6), torch.tensor([1.0, 0, 1, 1, 0, 0])):
         points, wanted = mirror_batch(keypoints, target, chosen.bool(), lifter)
-        losses.append(float(lifter_loss(lifter(points), wanted, torch.ones(6))["pose"]))
+        losses.append(lifter_loss(lifter(points), wanted, torch.ones(6))["pose"].item())
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
 
 

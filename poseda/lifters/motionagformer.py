@@ -1,0 +1,221 @@
+"""MotionAGFormer: attention and graph streams side by side, fused (Mehraban et al., WACV 2024).
+
+Written from the paper and published layer sizes; the weights have the published names and shapes. As in the
+published weights, and unlike the paper, the bone graph has no self-loops and lacks three of its directed edges.
+Departures: the output is read as metres (the published weights give 2.5D image coordinates), its root row is set
+to 0, the confidence that the network reads besides x and y is 1 unless `represent` is called, joint sets other
+than h36m17 get the full bone graph, and there is an optional scale head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from poseda.errors import choose
+from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.blocks import (
+    Attention,
+    Axis,
+    Mlp,
+    Representation,
+    append_confidence,
+    check_heads,
+    even_fusion,
+    fuse,
+    joint_scales,
+    sigma_head,
+)
+from poseda.skeleton import Skeleton
+
+_VARIANTS = {"xs": (12, 64, 27), "s": (26, 64, 81), "b": (16, 128, 243), "l": (26, 128, 243)}
+"""Layers, channels and frames of the published forms."""
+_MISSING_EDGES = {"h36m17": (("pelvis", "lhip"), ("thorax", "lshoulder"), ("thorax", "rshoulder"))}
+"""Directed edges (from, to) of the bone graph that the published weights were trained without."""
+_LAYER_SCALE = 1e-5
+
+
+@dataclass(frozen=True)
+class MotionAGFormerConfig:
+    """Options of MotionAGFormer."""
+
+    skeleton: str = "h36m17"
+    """Joint set of input and output."""
+    variant: str = "xs"
+    """Published size: xs, s, b or l."""
+    frames: int = 0
+    """Frames of a window; 0 is the variant's (27, 81, 243 and 243)."""
+    layers: int = 0
+    """Layers of two streams each; 0 is the variant's (12, 26, 16 and 26)."""
+    dim: int = 0
+    """Channels of each token; 0 is the variant's (64, 64, 128 and 128)."""
+    heads: int = 8
+    """Attention heads."""
+    mlp_ratio: float = 4.0
+    """Width of the hidden layers over `dim`."""
+    dim_rep: int = 512
+    """Channels of the motion representation before the head."""
+    neighbours: int = 2
+    """Most similar frames, itself among them, that a frame is joined with in the temporal graph."""
+    sigma: bool = True
+    """Whether a second head gives each joint's expected error."""
+
+    def __post_init__(self) -> None:
+        choose(self.variant, _VARIANTS, "MotionAGFormer variant")
+        layers, dim, frames = self.size
+        check_range("frames", frames, 1, 4096)
+        check_range("layers", layers, 1, 256)
+        check_range("neighbours", self.neighbours, 1, frames)
+        check_range("mlp_ratio", self.mlp_ratio, 0.01, 64.0)
+        check_range("dim_rep", self.dim_rep, 1, 65536)
+        check_heads(dim, self.heads)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Layers, channels and frames."""
+        layers, dim, frames = _VARIANTS[self.variant]
+        return self.layers or layers, self.dim or dim, self.frames or frames
+
+
+class SpatialGraph(nn.Module):
+    """relu(x + norm(A V(x) + U(x))) on the bone graph of each frame. (B, T, J, C) -> same."""
+
+    adjacency: Tensor
+
+    def __init__(self, dim: int, adjacency: Tensor) -> None:
+        super().__init__()
+        self.U, self.V = _graph_linear(dim), _graph_linear(dim)
+        self.batch_norm = nn.BatchNorm1d(len(adjacency))
+        self.register_buffer("adjacency", adjacency, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, J, C) -> (B, T, J, C)."""
+        y = self.adjacency @ self.V(x) + self.U(x)
+        return torch.relu(x + self.batch_norm(y.flatten(0, 1)).view_as(x))
+
+
+class TemporalGraph(nn.Module):
+    """relu(x + norm(A V(x) + U(x))) on the graph of each joint's most similar frames. (B, T, J, C) -> same."""
+
+    def __init__(self, dim: int, frames: int, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+        self.U, self.V = _graph_linear(dim), _graph_linear(dim)
+        self.batch_norm = nn.BatchNorm1d(frames)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, J, C) -> (B, T, J, C)."""
+        adjacency, scale = self._graph(x.detach().transpose(1, 2))
+        around = scale * (adjacency @ (scale * self.V(x).transpose(1, 2)))
+        y = around.transpose(1, 2) + self.U(x)
+        return torch.relu(x + self.batch_norm(y.flatten(2)).view_as(x))
+
+    def _graph(self, tracks: Tensor) -> tuple[Tensor, Tensor]:
+        """Edges (B, J, T, T) of tracks (B, J, T, C), and 1/sqrt(edges of a frame) (B, J, T, 1).
+
+        Normalising by rows before and after the product is the product with D^-1/2 A D^-1/2.
+        """
+        similarity = tracks @ tracks.transpose(-1, -2)
+        least = similarity.topk(self.neighbours, -1).values[..., -1:]
+        adjacency = (similarity >= least).to(tracks.dtype)
+        return adjacency, adjacency.sum(-1, keepdim=True).rsqrt()
+
+
+class Branch(nn.Module):
+    """x + scaled mixer(norm1 x), then x + scaled mlp(norm2 x). (B, T, J, C) -> same."""
+
+    def __init__(self, dim: int, mlp_ratio: float, mixer: nn.Module) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.mixer = mixer
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.layer_scale_1 = nn.Parameter(torch.full((dim,), _LAYER_SCALE))
+        self.layer_scale_2 = nn.Parameter(torch.full((dim,), _LAYER_SCALE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, J, C) -> (B, T, J, C)."""
+        x = x + self.layer_scale_1 * self.mixer(self.norm1(x))
+        x = x + self.layer_scale_2 * self.mlp(self.norm2(x))
+        return x
+
+
+class Layer(nn.Module):
+    """Attention stream and graph stream, each spatial then temporal, fused. (B, T, J, C) -> same."""
+
+    def __init__(self, config: MotionAGFormerConfig, adjacency: Tensor) -> None:
+        super().__init__()
+        _, dim, frames = config.size
+        self.att_spatial = self._attention(config, "joints")
+        self.att_temporal = self._attention(config, "frames")
+        self.graph_spatial = Branch(dim, config.mlp_ratio, SpatialGraph(dim, adjacency))
+        self.graph_temporal = Branch(dim, config.mlp_ratio, TemporalGraph(dim, frames, config.neighbours))
+        self.fusion = even_fusion(dim)
+
+    @staticmethod
+    def _attention(config: MotionAGFormerConfig, axis: Axis) -> Branch:
+        dim = config.size[1]
+        return Branch(dim, config.mlp_ratio, Attention(dim, config.heads, axis, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, J, C) -> (B, T, J, C)."""
+        attended = self.att_temporal(self.att_spatial(x))
+        return fuse(self.fusion, attended, self.graph_temporal(self.graph_spatial(x)))
+
+
+class MotionAGFormer(Lifter):
+    """Windows: (B, T, J, 2) -> latent (B, T, J, dim_rep) -> (B, T, J, 3) mm. Leaf names of the authors' code."""
+
+    Config = MotionAGFormerConfig
+    name = "motionagformer"
+
+    def __init__(self, config: MotionAGFormerConfig | None = None) -> None:
+        config = config or MotionAGFormerConfig()
+        layers, dim, frames = config.size
+        super().__init__(skeleton=config.skeleton, frames=frames, output="seq2seq", options=asdict(config))
+        adjacency = bone_graph(self.skeleton)
+        self.joints_embed = nn.Linear(3, dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, dim))
+        self.layers = nn.ModuleList(Layer(config, adjacency) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.rep_logit = Representation(dim, config.dim_rep)
+        self.head = nn.Linear(config.dim_rep, 3)
+        self.sigma_head = sigma_head(config.dim_rep, 1, config.sigma)
+
+    def encode(self, keypoints: Tensor) -> Tensor:
+        """(B, T, J, 2) -> (B, T, J, dim_rep), at full confidence."""
+        return self.represent(append_confidence(keypoints))
+
+    def represent(self, keypoints: Tensor) -> Tensor:
+        """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
+        x = self.joints_embed(keypoints) + self.pos_embed
+        for layer in self.layers:
+            x = layer(x)
+        latent: Tensor = self.rep_logit(self.norm(x))
+        return latent
+
+    def decode(self, latent: Tensor) -> LifterOutput:
+        """(B, T, J, dim_rep) -> poses (B, T, J, 3) mm."""
+        return self.to_output(self.head(latent), joint_scales(self.sigma_head, latent, self.skeleton.root))
+
+
+def bone_graph(skeleton: Skeleton) -> Tensor:
+    """D^-1/2 A D^-1/2 (J, J) of the published graph, D the edges that leave a joint."""
+    adjacency = torch.zeros(skeleton.num_joints, skeleton.num_joints)
+    for parent, child in skeleton.bones:
+        adjacency[parent, child] = adjacency[child, parent] = 1.0
+    for start, end in _MISSING_EDGES.get(skeleton.name, ()):
+        adjacency[skeleton.index(start), skeleton.index(end)] = 0.0
+    scale = adjacency.sum(-1).rsqrt()
+    return scale[:, None] * adjacency * scale
+
+
+def _graph_linear(dim: int) -> nn.Linear:
+    layer = nn.Linear(dim, dim)
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / dim))
+    return layer
+
+
+LIFTER = MotionAGFormer

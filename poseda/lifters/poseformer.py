@@ -1,0 +1,90 @@
+"""PoseFormer: a spatial transformer on each frame, then a temporal one on whole poses (Zheng et al., ICCV 2021).
+
+Written from the paper and published layer sizes; the weights have the published names and shapes. Departures:
+the root row of the output is set to 0, and there is an optional scale head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.blocks import BLOCK_EPS, block_stack, check_heads, check_odd, sigma_head
+
+
+@dataclass(frozen=True)
+class PoseFormerConfig:
+    """Options of PoseFormer."""
+
+    skeleton: str = "h36m17"
+    """Joint set of input and output."""
+    frames: int = 27
+    """Frames that one pose depends on, an odd number; the paper's are 9, 27 and 81."""
+    dim: int = 32
+    """Channels of each joint's token; a frame's token has this times the joints."""
+    depth: int = 4
+    """Spatial blocks, and as many temporal ones."""
+    heads: int = 8
+    """Attention heads."""
+    mlp_ratio: float = 2.0
+    """Width of the hidden layers over the tokens'."""
+    drop_path: float = 0.1
+    """Stochastic depth of the last block of each kind; it grows linearly from 0."""
+    sigma: bool = True
+    """Whether a second head gives each joint's expected error."""
+
+    def __post_init__(self) -> None:
+        check_range("frames", self.frames, 1, 4096)
+        check_odd("frames", self.frames)
+        check_range("depth", self.depth, 1, 256)
+        check_range("mlp_ratio", self.mlp_ratio, 0.01, 64.0)
+        check_range("drop_path", self.drop_path, 0.0, 0.99)
+        check_heads(self.dim, self.heads)
+
+
+class PoseFormer(Lifter):
+    """Windows: (B, T, J, 2) -> latent (B, 1, J·dim) -> (B, 1, J, 3) mm. Leaf names of the authors' code."""
+
+    Config = PoseFormerConfig
+    name = "poseformer"
+
+    def __init__(self, config: PoseFormerConfig | None = None) -> None:
+        config = config or PoseFormerConfig()
+        super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2frame", options=asdict(config))
+        joints, dim = self.skeleton.num_joints, config.dim
+        wide, shape = joints * dim, (config.heads, config.mlp_ratio)
+        self.Spatial_patch_to_embedding = nn.Linear(2, dim)
+        self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
+        self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.frames, wide))
+        self.Spatial_blocks = block_stack(config.depth, dim, *shape, "joints", config.drop_path)
+        self.blocks = block_stack(config.depth, wide, *shape, "frames", config.drop_path)
+        self.Spatial_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.Temporal_norm = nn.LayerNorm(wide, eps=BLOCK_EPS)
+        self.weighted_mean = nn.Conv1d(config.frames, 1, 1)
+        self.head = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, 3 * joints))
+        self.sigma_head = sigma_head(wide, joints - 1, config.sigma)
+
+    def encode(self, keypoints: Tensor) -> Tensor:
+        """(B, T, J, 2) -> (B, 1, J·dim): the weighted mean over frames before the head."""
+        x: Tensor = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed
+        for block in self.Spatial_blocks:
+            x = block(x)
+        x = self.Spatial_norm(x).flatten(2) + self.Temporal_pos_embed
+        x = x[:, :, None]  # (B, T, 1, J·dim): a frame is one token
+        for block in self.blocks:
+            x = block(x)
+        x = self.weighted_mean(self.Temporal_norm(x[:, :, 0]))
+        return x
+
+    def decode(self, latent: Tensor) -> LifterOutput:
+        """(B, 1, J·dim) -> poses (B, 1, J, 3) mm."""
+        norm, last = self.head
+        features = norm(latent)
+        scales = None if self.sigma_head is None else self.sigma_head(features)
+        return self.to_output(last(features).unflatten(-1, (-1, 3)), scales)
+
+
+LIFTER = PoseFormer
