@@ -10,7 +10,7 @@ from typing import Literal
 
 from poseda.cli.report import COLUMNS, job_card, job_protocol
 from poseda.cli.schema import AdaptJob
-from poseda.data.clips import LabelledClips
+from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.domains import Domain, DomainConfig, load_domain
 from poseda.engine.checkpoint import load_lifter, save_lifter
 from poseda.engine.evaluate import evaluate_lifter
@@ -52,6 +52,7 @@ class Results:
         cells = [{"lifter": label, **row.values, "frames": row.frames} for label, row in self.rows.items()]
         data = self.target.provenance
         note = f"data: {self.source} -> {data.name} ({data.kind}); 2D: {data.keypoints}; {self.origin}"
+        note = "\n".join([note, *self.remarks])
         columns = [Column("lifter", "stages"), *(replace(c, best=_best(c.key)) for c in COLUMNS[1:])]
         return format_table(cells, columns, self._first().protocol.describe(), note=note)
 
@@ -220,8 +221,8 @@ class _Adaptation:
         )
 
     def _score(self, label: str, lifter: Lifter, stages: Sequence[Stage]) -> None:
-        def lift(clips: object) -> LiftedClips:
-            self.predictions[label] = lift_with_stages(lifter, clips, stages, flip=self.protocol.flip)  # type: ignore[arg-type]
+        def lift(clips: UnlabelledClips) -> LiftedClips:
+            self.predictions[label] = lift_with_stages(lifter, clips, stages, flip=self.protocol.flip)
             return self.predictions[label]
 
         self.results.rows[label] = evaluate_lifter(lifter, self.target.test, self.protocol, lift=lift)

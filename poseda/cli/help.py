@@ -173,9 +173,10 @@ def job_fields(command: str) -> list[FieldSource]:
 
 
 def fields_of(source: ClassSource) -> list[FieldSource]:
-    """Fields of a dataclass with those of its bases first, as dataclasses order them."""
+    """Fields of a dataclass as dataclasses order them: its bases' first, one that it sets anew in its old place."""
     inherited = [fields_of(find_class(source.file, name_of(base))) for base in source.node.bases if name_of(base)]
-    return [field for fields in inherited for field in fields] + list(own_fields(source))
+    fields = [*(field for some in inherited for field in some), *own_fields(source)]
+    return list({field.name: field for field in fields}.values())
 
 
 def own_fields(source: ClassSource) -> Iterator[FieldSource]:

@@ -94,6 +94,22 @@ def read_prepared(folder: str | Path, name: str) -> Domain:
     return Domain(name, train, test)
 
 
+def read_gated(config: DomainConfig, root: str, name: str, title: str, site: str, rig: str) -> Domain:
+    """The archives of <root>/<name>, or of the folder `path`, of a data set that may not be handed on.
+
+    `title`, `site` and `rig` are for the message where nothing has been prepared: what it is, where to get it, and
+    which rig sees real motion as it does.
+    """
+    folder = Path(config.path) if config.path else Path(root) / name
+    if not config.path and not any((folder / f"{part}.safetensors").exists() for part in ("train", "test")):
+        raise MissingDataError(
+            f"{title} is not prepared: no {folder}/train.safetensors. Its licence forbids handing it on: get it from "
+            f"{site}, then write an archive as docs/archive.md shows; or use the stand-in (data.require=any) or real "
+            f"motion (motion with path=<npz> rig={rig})."
+        )
+    return read_prepared(folder, name)
+
+
 def labelled(clips: Clips, path: str | Path) -> LabelledClips:
     """The clips of an archive if they have 3D; else DataError."""
     if not isinstance(clips, LabelledClips):

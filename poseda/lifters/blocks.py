@@ -8,6 +8,7 @@ attention writes its result in the order that the next layer reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import init_sigma_head
+from poseda.lifters.base import check_range, init_sigma_head
 
 Axis = Literal["joints", "frames"]
 BLOCK_EPS = 1e-6
@@ -24,6 +25,35 @@ BLOCK_EPS = 1e-6
 
 MAX_BATCH = 65535
 """Largest batch of PyTorch's fused attention kernels for CUDA (its issue 146704)."""
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Options that windowed transformer lifters share."""
+
+    skeleton: str = "h36m17"
+    """Joint set of input and output."""
+    frames: int = 27
+    """Frames of a window."""
+    dim: int = 512
+    """Channels of each token."""
+    depth: int = 8
+    """Blocks of each kind."""
+    heads: int = 8
+    """Attention heads."""
+    mlp_ratio: float = 2.0
+    """Width of the hidden layers over the tokens'."""
+    drop_path: float = 0.1
+    """Stochastic depth of the last block of each kind; it grows linearly from 0."""
+    sigma: bool = True
+    """Whether a second head gives each joint's expected error."""
+
+    def __post_init__(self) -> None:
+        check_range("frames", self.frames, 1, 4096)
+        check_range("depth", self.depth, 1, 256)
+        check_range("mlp_ratio", self.mlp_ratio, 0.01, 64.0)
+        check_range("drop_path", self.drop_path, 0.0, 0.99)
+        check_heads(self.dim, self.heads)
 
 
 class Attention(nn.Module):

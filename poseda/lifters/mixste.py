@@ -12,37 +12,18 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from poseda.lifters.base import Lifter, LifterOutput, check_range
-from poseda.lifters.blocks import BLOCK_EPS, Block, check_heads, drop_rates, joint_scales, sigma_head
+from poseda.lifters.base import Lifter, LifterOutput
+from poseda.lifters.blocks import BLOCK_EPS, Block, TransformerConfig, drop_rates, joint_scales, sigma_head
 
 
 @dataclass(frozen=True)
-class MixSTEConfig:
+class MixSTEConfig(TransformerConfig):
     """Options of MixSTE."""
 
-    skeleton: str = "h36m17"
-    """Joint set of input and output."""
     frames: int = 27
     """Frames of a window; the paper's are 27, 81 and 243."""
-    dim: int = 512
-    """Channels of each token."""
     depth: int = 8
     """Pairs of a spatial and a temporal block."""
-    heads: int = 8
-    """Attention heads."""
-    mlp_ratio: float = 2.0
-    """Width of the hidden layers over `dim`."""
-    drop_path: float = 0.1
-    """Stochastic depth of the last pair; it grows linearly from 0."""
-    sigma: bool = True
-    """Whether a second head gives each joint's expected error."""
-
-    def __post_init__(self) -> None:
-        check_range("frames", self.frames, 1, 4096)
-        check_range("depth", self.depth, 1, 256)
-        check_range("mlp_ratio", self.mlp_ratio, 0.01, 64.0)
-        check_range("drop_path", self.drop_path, 0.0, 0.99)
-        check_heads(self.dim, self.heads)
 
 
 class AlternatingLifter(Lifter):

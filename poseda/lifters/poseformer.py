@@ -11,38 +11,24 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from poseda.lifters.base import Lifter, LifterOutput, check_range
-from poseda.lifters.blocks import BLOCK_EPS, block_stack, check_heads, check_odd, sigma_head
+from poseda.lifters.base import Lifter, LifterOutput
+from poseda.lifters.blocks import BLOCK_EPS, TransformerConfig, block_stack, check_odd, sigma_head
 
 
 @dataclass(frozen=True)
-class PoseFormerConfig:
+class PoseFormerConfig(TransformerConfig):
     """Options of PoseFormer."""
 
-    skeleton: str = "h36m17"
-    """Joint set of input and output."""
     frames: int = 27
     """Frames that one pose depends on, an odd number; the paper's are 9, 27 and 81."""
     dim: int = 32
     """Channels of each joint's token; a frame's token has this times the joints."""
     depth: int = 4
     """Spatial blocks, and as many temporal ones."""
-    heads: int = 8
-    """Attention heads."""
-    mlp_ratio: float = 2.0
-    """Width of the hidden layers over the tokens'."""
-    drop_path: float = 0.1
-    """Stochastic depth of the last block of each kind; it grows linearly from 0."""
-    sigma: bool = True
-    """Whether a second head gives each joint's expected error."""
 
     def __post_init__(self) -> None:
-        check_range("frames", self.frames, 1, 4096)
+        super().__post_init__()
         check_odd("frames", self.frames)
-        check_range("depth", self.depth, 1, 256)
-        check_range("mlp_ratio", self.mlp_ratio, 0.01, 64.0)
-        check_range("drop_path", self.drop_path, 0.0, 0.99)
-        check_heads(self.dim, self.heads)
 
 
 class PoseFormer(Lifter):

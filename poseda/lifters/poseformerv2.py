@@ -20,8 +20,8 @@ from poseda.lifters.blocks import (
     Attention,
     DropPath,
     Mlp,
+    TransformerConfig,
     block_stack,
-    check_heads,
     check_odd,
     drop_rates,
     sigma_head,
@@ -29,40 +29,26 @@ from poseda.lifters.blocks import (
 
 
 @dataclass(frozen=True)
-class PoseFormerV2Config:
+class PoseFormerV2Config(TransformerConfig):
     """Options of PoseFormerV2."""
 
-    skeleton: str = "h36m17"
-    """Joint set of input and output."""
     frames: int = 27
     """Frames that one pose depends on, an odd number; the paper's are 27, 81 and 243."""
-    kept_frames: int = 3
-    """Central frames that are looked at joint by joint, an odd number (3, 9 and 27 in the paper)."""
-    coefficients: int = 3
-    """Lowest frequencies of the window that are looked at (3, 9 and 27 in the paper)."""
     dim: int = 32
     """Channels of each joint's token; a frame's token has this times the joints."""
     depth: int = 4
     """Spatial blocks, and as many mixed ones."""
-    heads: int = 8
-    """Attention heads."""
-    mlp_ratio: float = 2.0
-    """Width of the hidden layers over the tokens'."""
-    drop_path: float = 0.1
-    """Stochastic depth of the last block of each kind; it grows linearly from 0."""
-    sigma: bool = True
-    """Whether a second head gives each joint's expected error."""
+    kept_frames: int = 3
+    """Central frames that are looked at joint by joint, an odd number (3, 9 and 27 in the paper)."""
+    coefficients: int = 3
+    """Lowest frequencies of the window that are looked at (3, 9 and 27 in the paper)."""
 
     def __post_init__(self) -> None:
-        check_range("frames", self.frames, 1, 4096)
+        super().__post_init__()
         check_odd("frames", self.frames)
         check_range("kept_frames", self.kept_frames, 1, self.frames)
         check_odd("kept_frames", self.kept_frames)
         check_range("coefficients", self.coefficients, 1, self.frames)
-        check_range("depth", self.depth, 1, 256)
-        check_range("mlp_ratio", self.mlp_ratio, 0.01, 64.0)
-        check_range("drop_path", self.drop_path, 0.0, 0.99)
-        check_heads(self.dim, self.heads)
 
 
 class FrequencyMlp(Mlp):

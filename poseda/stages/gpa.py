@@ -97,6 +97,8 @@ class GPA(Stage):
         """Count the target frames that cannot be aligned to."""
         self.root = setting.target.skeleton.root
         dropped = int((~self.usable(setting.target)).sum())
+        if not dropped:
+            return ""
         return f"{dropped} of {setting.target.num_frames} target frames are degenerate and are not used"
 
     def usable(self, target: UnlabelledClips) -> Tensor:

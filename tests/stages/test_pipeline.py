@@ -209,8 +209,14 @@ def test_a_schedule_that_cannot_be_run_is_refused(options):
 
 def test_remarks_of_the_stages_are_reported(tiny_clips, small_lifter):
     remarks = []
-    adapt(tiny_clips, small_lifter(), ["gpa"], report=remarks.append)
-    assert remarks == ["gpa: 0 of 72 target frames are degenerate and are not used"]
+    source, target = tiny_clips
+    adapt((source, target), small_lifter(), ["gpa"], report=remarks.append)
+    assert remarks == [], "where all frames can be used there is nothing to say"
+    confidence = target.confidence.clone()
+    confidence[:5] = 0
+    target = target.with_keypoints(target.keypoints, confidence, "gt")
+    adapt((source, target), small_lifter(), ["gpa"], report=remarks.append)
+    assert remarks == ["gpa: 5 of 72 target frames are degenerate and are not used"]
 
 
 def test_degenerate_target_frames_are_never_drawn(tiny_clips, small_lifter):
@@ -309,3 +315,27 @@ def test_alignment_closes_a_gap_of_place_and_scale(gap, small_lifter):
     adapted, _ = adapt((source, target), lifter, ["gpa"], config=config)
     after = evaluate_lifter(adapted, test).values["mpjpe"]
     assert after < 0.7 * before, f"{before:.1f} mm before, {after:.1f} mm after"
+
+
+def gradient_nodes(value):
+    """Names of all nodes of the autograd graph behind a tensor."""
+    seen, waiting = set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [parent for parent, _ in node.next_functions]
+    return {node.name() for node in seen}
+
+
+def test_no_gradient_is_summed_by_threads_in_random_order(tiny_clips, small_lifter, monkeypatch):
+    # x[:, indices] adds its gradients atomically on several CPU threads: runs of one seed then differ in the last bits
+    nodes, backward = set(), torch.Tensor.backward
+
+    def noted(loss, *arguments, **options):
+        nodes.update(gradient_nodes(loss))
+        backward(loss, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "backward", noted)
+    adapt(tiny_clips, small_lifter(), ["gpa", "lpa"])
+    assert "IndexSelectBackward0" in nodes and "IndexBackward0" not in nodes

@@ -52,8 +52,11 @@ class KCS(nn.Module):
     def forward(self, pose: Tensor) -> Tensor:
         """(B, J, 3) mm -> (B, P, W): cosines of the bone pairs of each part, 0 where a part has fewer pairs."""
         bones = unit_bones(bone_vectors(pose, self.skeleton))  # (B, E, 3)
-        first, second = bones[:, self.pairs[..., 0]], bones[:, self.pairs[..., 1]]  # (B, P, W, 3)
-        return (first * second).sum(-1) * self.mask
+        # index_select, not bones[:, pairs]: on several threads the latter's gradient is summed in random order
+        ends = (bones.index_select(1, end.flatten()) for end in self.pairs.unbind(-1))
+        first, second = (end.reshape(len(pose), *self.mask.shape, 3) for end in ends)  # (B, P, W, 3)
+        cosines: Tensor = (first * second).sum(-1)
+        return cosines * self.mask
 
 
 class PartLinear(nn.Module):

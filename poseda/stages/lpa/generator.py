@@ -134,7 +134,7 @@ class PoseGenerator(nn.Module):
         """
         bones = bone_vectors(poses, self.skeleton)  # (B, T, E, 3)
         turned = (axis_angle_to_matrix(change.angles)[:, None] @ bones.unsqueeze(-1)).squeeze(-1)
-        scale = 1 + change.lengths[:, self.group_of_bone]  # (B, E)
+        scale = 1 + change.lengths.index_select(1, self.group_of_bone)  # (B, E)
         relative = joints_from_bones(turned * scale[:, None, :, None], self.skeleton)  # root at 0
         root = poses[:, :, self.skeleton.root]  # (B, T, 3)
         pivot = root[:, poses.shape[1] // 2, None, None]  # (B, 1, 1, 3)
