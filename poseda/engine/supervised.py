@@ -21,8 +21,8 @@ from poseda.lifters.base import Lifter, LifterOutput
 
 METRE = 1000.0
 SIGMA_WEIGHT = 1e-3
-"""Weight of the scale head's loss. Adam gives the head itself the same steps whatever the weight; a small one leaves the
-poses as good as without a head, where weight 1 lets its gradient steer the layers that both share."""
+"""Weight of the scale head's loss. Adam gives the head itself the same steps whatever the weight; a small one leaves
+the poses as good as without a head, where weight 1 lets its gradient steer the layers that both share."""
 
 
 @dataclass(frozen=True)
