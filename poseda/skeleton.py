@@ -187,6 +187,22 @@ _HUMANEVA15 = """pelvis thorax<pelvis lshoulder<thorax lelbow<lshoulder lwrist<l
 _LSP14 = """rankle<rknee rknee<rhip rhip<thorax lhip<thorax lknee<lhip lankle<lknee
     rwrist<relbow relbow<rshoulder rshoulder<thorax lshoulder<thorax lelbow<lshoulder lwrist<lelbow
     thorax head<thorax"""
+# What detectors give. OpenPose's neck is the thorax; Halpe's head is the top of the head.
+_COCO18 = """nose<thorax thorax rshoulder<thorax relbow<rshoulder rwrist<relbow lshoulder<thorax lelbow<lshoulder
+    lwrist<lelbow rhip<thorax rknee<rhip rankle<rknee lhip<thorax lknee<lhip lankle<lknee
+    reye<nose leye<nose rear<reye lear<leye"""
+_BODY25 = """nose<thorax thorax<pelvis rshoulder<thorax relbow<rshoulder rwrist<relbow lshoulder<thorax
+    lelbow<lshoulder lwrist<lelbow pelvis rhip<pelvis rknee<rhip rankle<rknee lhip<pelvis lknee<lhip lankle<lknee
+    reye<nose leye<nose rear<reye lear<leye lbigtoe<lankle lsmalltoe<lbigtoe lheel<lankle
+    rbigtoe<rankle rsmalltoe<rbigtoe rheel<rankle"""
+_HALPE26 = """nose<thorax leye<nose reye<nose lear<leye rear<reye lshoulder<thorax rshoulder<thorax lelbow<lshoulder
+    relbow<rshoulder lwrist<lelbow rwrist<relbow lhip<pelvis rhip<pelvis lknee<lhip rknee<rhip
+    lankle<lknee rankle<rknee head<nose thorax<pelvis pelvis lbigtoe<lankle rbigtoe<rankle
+    lsmalltoe<lbigtoe rsmalltoe<rbigtoe lheel<lankle rheel<rankle"""
+# MPII's upper neck stands for Human3.6M's Neck/Nose, as in GAST-Net's MPII to Human3.6M.
+_MPII16 = """rankle<rknee rknee<rhip rhip<pelvis lhip<pelvis lknee<lhip lankle<lknee pelvis thorax<pelvis
+    nose<thorax head<nose rwrist<relbow relbow<rshoulder rshoulder<thorax lshoulder<thorax lelbow<lshoulder
+    lwrist<lelbow"""
 
 SKELETONS: dict[str, Skeleton] = {
     "h36m17": _skeleton("h36m17", _H36M17),
@@ -196,6 +212,10 @@ SKELETONS: dict[str, Skeleton] = {
     "coco17": _skeleton("coco17", _COCO17),
     "humaneva15": _skeleton("humaneva15", _HUMANEVA15),
     "lsp14": _skeleton("lsp14", _LSP14),
+    "coco18": _skeleton("coco18", _COCO18),
+    "body25": _skeleton("body25", _BODY25),
+    "halpe26": _skeleton("halpe26", _HALPE26),
+    "mpii16": _skeleton("mpii16", _MPII16),
 }
 
 

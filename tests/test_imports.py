@@ -13,6 +13,7 @@ PACKAGE = Path(poseda.__file__).parent
 # Each room may import from those above it. Rooms of one line do not know each other.
 ORDER = (
     ("errors",),
+    ("files",),
     ("plugins",),
     ("skeleton",),
     ("geometry",),

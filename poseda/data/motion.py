@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from poseda.data.clips import LabelledClips, Provenance
 from poseda.data.views import Take, see_takes
 from poseda.errors import ConfigError, DataError, MissingDataError
+from poseda.files.checks import an_array
+from poseda.files.json_files import load_json
+from poseda.files.npz import Npz, open_npz
 from poseda.geometry.rigs import Rig, load_rig
 from poseda.geometry.rotations import yaw_matrix
 from poseda.skeleton import get_skeleton
@@ -46,7 +47,7 @@ class Motion:
 def motion_keys(path: str | Path) -> tuple[str, ...]:
     """Sorted keys 'subject/trial' of a motion file, without reading the motion."""
     with _open(Path(path)) as archive:
-        keys = tuple(sorted(archive.files))
+        keys = tuple(sorted(archive.keys))
     wrong = [key for key in keys if len(key.split("/")) != 2 or not all(key.split("/"))]
     if wrong or not keys:
         found = f"key '{wrong[0]}'" if wrong else "no key"
@@ -71,7 +72,7 @@ def load_motion(path: str | Path, subjects: SequenceOf[str] | None = None) -> Mo
     keys = motion_keys(path)
     keys = keys if subjects is None else _chosen(path, keys, subjects)
     with _open(path) as archive:
-        trials = [_read_trial(archive, path, key) for key in keys]
+        trials = [_read_trial(archive, key) for key in keys]
     counts = torch.tensor([0, *(len(trial) for trial in trials)])
     joints = torch.from_numpy(np.concatenate(trials)) * 1000.0
     bounds = counts.cumsum(0)
@@ -104,7 +105,8 @@ def read_motion(
     chosen = torch.tensor([everyone.index(key) for key in motion.keys])
     # drawn for every trial of the file, so that a trial's place does not depend on who else is read
     draws = torch.rand(len(everyone), 3, generator=torch.Generator().manual_seed(seed))[chosen]
-    world = _place(motion, draws[:, 0] * 2 * math.pi, (draws[:, 1:] * 2 - 1) * spread_mm, rig.centre_mm)
+    offset = (draws[:, 1:] * 2 - 1) * spread_mm
+    world = place_takes(motion.joints, motion.bounds, draws[:, 0] * 2 * math.pi, offset, rig.centre_mm)
     groups = _groups(sorted({_subject(key) for key in everyone}), rig)
     takes = [
         Take(key, _subject(key), action, groups[_subject(key)])
@@ -121,29 +123,16 @@ def _subject(key: str) -> str:
     return key.split("/")[0]
 
 
-def _open(path: Path) -> Any:
-    """np.load's lazy archive, checked for a sane declared size."""
+def _open(path: Path) -> Npz:
     if not path.is_file():
         raise MissingDataError(f"no motion file {path}: expected an npz of 'subject/trial' -> (T, 17, 3) metres, z up.")
-    try:
-        with zipfile.ZipFile(path) as file:
-            declared = sum(entry.file_size for entry in file.infolist())
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable npz file ({error}).") from None
-    if declared > LARGEST_BYTES:
-        archive.close()
-        raise DataError(f"{path}: declares {declared / 2**30:.1f} GiB of motion; the limit is 4 GiB.")
-    return archive
+    return open_npz(path, limit=LARGEST_BYTES)
 
 
-def _read_trial(archive: Any, path: Path, key: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    try:
-        trial = archive[key]
-    except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: key '{key}' cannot be read ({error}).") from None
-    if trial.ndim != 3 or trial.shape[1:] != (17, 3) or len(trial) == 0 or trial.dtype.kind != "f":
-        raise DataError(f"{path}: key '{key}' is {trial.dtype} {trial.shape}; expected float (T, 17, 3), T at least 1.")
+def _read_trial(archive: Npz, key: str) -> NDArray[np.float32]:
+    trial = an_array(archive.array(key, "f"), f"{archive.path}: key '{key}'", (None, 17, 3), "f")
+    if len(trial) == 0:
+        raise DataError(f"{archive.path}: key '{key}' holds no frame; expected (T, 17, 3), T at least 1.")
     return np.ascontiguousarray(trial, dtype=np.float32)
 
 
@@ -173,10 +162,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     """The optional JSON beside a motion file."""
     if not path.is_file():
         return {}
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}).") from None
+    about = load_json(path)
     trials = about.get("trials", {}) if isinstance(about, dict) else None
     if not isinstance(trials, dict) or not all(isinstance(trial, dict) for trial in trials.values()):
         raise DataError(f"{path}: expected an object whose 'trials' maps keys to objects.")
@@ -187,15 +173,17 @@ def _read_about(path: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def _place(motion: Motion, yaw: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
-    """Every trial turned by yaw (S,) rad and moved to centre + offset (S, 2) mm; heights stay."""
-    lengths = motion.bounds.diff()
+def place_takes(joints: Tensor, bounds: Tensor, yaw: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
+    """World joints (F, J, 3) mm of S takes, each turned by yaw (S,) rad and moved so that its mean root stands at
+    centre (3,) + offset (S, 2) mm; heights stay.
+    """
+    lengths = bounds.diff()
     trial = torch.arange(len(lengths)).repeat_interleave(lengths)
-    sums = torch.zeros(len(lengths), 3).index_add_(0, trial, motion.joints[:, 0])
+    sums = torch.zeros(len(lengths), 3).index_add_(0, trial, joints[:, 0])
     mean = sums / lengths.unsqueeze(-1)
     mean[:, 2] = 0.0
     goal = torch.cat([centre[:2].to(offset) + offset, torch.zeros(len(lengths), 1)], dim=-1)
-    turned = (motion.joints - mean[trial].unsqueeze(1)) @ yaw_matrix(yaw).mT[trial]  # (F, J, 3) @ (F, 3, 3)
+    turned = (joints - mean[trial].unsqueeze(1)) @ yaw_matrix(yaw).mT[trial]  # (F, J, 3) @ (F, 3, 3)
     return turned + goal[trial].unsqueeze(1)
 
 

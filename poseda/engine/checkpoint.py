@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +14,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from poseda.errors import CheckpointError, MissingDataError, PosedaError
+from poseda.files.atomic import atomic_write as atomic_write
 from poseda.lifters import create_lifter, list_lifters
 from poseda.lifters.base import Lifter, one_line
 
@@ -24,25 +24,6 @@ NORMALISATION = "screen-width"
 HEADER_LIMIT = 8 << 20
 _STORED = {"float32": torch.float32, "float16": torch.float16}
 _SAFETENSORS_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64"}
-
-
-def atomic_write(path: Path | str, write: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a file that is seen whole or not at all, whenever the process is killed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with part.open("wb") as file:
-            if isinstance(write, bytes):
-                file.write(write)
-            else:
-                write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def save_lifter(path: Path | str, lifter: Lifter, card: Mapping[str, object], *, half: bool = False) -> None:
@@ -218,14 +199,3 @@ def _check_plain(value: object, where: str) -> None:
             _check_plain(item, f"{where}[{index}]")
     elif type(value) not in (int, float, bool, str, bytes, type(None)) and not isinstance(value, Tensor):
         raise CheckpointError(f"{where} is a {type(value).__name__}; a training state holds plain values and tensors.")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Systems that cannot open a folder keep their own order."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

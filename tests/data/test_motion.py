@@ -146,10 +146,10 @@ def test_missing_and_unknown_are_errors(motion_file, tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.zeros((5, 16, 3), np.float32), r"key 'b/1' is float32 \(5, 16, 3\)"),
+        (np.zeros((5, 16, 3), np.float32), r"key 'b/1': is float32 \(5, 16, 3\)"),
         (np.zeros((0, 17, 3), np.float32), "T at least 1"),
-        (np.zeros((5, 17, 3), np.int32), "key 'b/1' is int32"),
-        (np.array([{}], dtype=object), "key 'b/1' cannot be read"),
+        (np.zeros((5, 17, 3), np.int32), "key 'b/1': is int32"),
+        (np.array([{}], dtype=object), "key 'b/1': is object"),
     ],
 )
 def test_a_wrong_trial_is_named(motion_file, value, message):
@@ -187,7 +187,7 @@ def test_a_broken_or_hostile_file_is_refused(tmp_path):
     header += b" " * (118 - len(header) - 1) + b"\n"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a/1.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"1234")
-    with pytest.raises(DataError, match=r"key 'a/1' cannot be read"):
+    with pytest.raises(DataError, match=r"key 'a/1': claims float32"):
         load_motion(path)
 
 
