@@ -19,6 +19,16 @@ MINIMUM_BONE_MM = 0.1
 
 def check_clips(clips: Clips) -> None:
     """Raise DataError unless shapes, bounds, sequences, cameras, confidence and keypoints agree."""
+    check_structure(clips)
+    outside = ~((clips.confidence >= 0) & (clips.confidence <= 1))  # written so that NaN counts as outside
+    _refuse(clips, outside.any(-1), "has a confidence outside [0, 1]")
+    broken = ~clips.keypoints.isfinite().all(-1) & (clips.confidence > 0)
+    _refuse(clips, broken.any(-1), "has a 2D keypoint that is not finite though its confidence is above 0")
+    _check_visible(clips)
+
+
+def check_structure(clips: Clips) -> None:
+    """Raise DataError unless shapes, bounds, sequences and cameras agree; no frame is looked at."""
     frames, joints = _frame_shape(clips.keypoints, clips.skeleton.num_joints, clips.skeleton.name)
     if tuple(clips.confidence.shape) != (frames, joints):
         raise DataError(
@@ -28,18 +38,11 @@ def check_clips(clips: Clips) -> None:
     _check_cameras(clips.sequences, len(clips.cameras))
     if not 0.0 < clips.fps < float("inf"):
         raise DataError(f"fps is {clips.fps}; it must be a positive number.")
-    outside = ~((clips.confidence >= 0) & (clips.confidence <= 1))  # written so that NaN counts as outside
-    _refuse(clips, outside.any(-1), "has a confidence outside [0, 1]")
-    broken = ~clips.keypoints.isfinite().all(-1) & (clips.confidence > 0)
-    _refuse(clips, broken.any(-1), "has a 2D keypoint that is not finite though its confidence is above 0")
-    _check_visible(clips)
 
 
 def check_poses(clips: LabelledClips) -> None:
     """Raise DataError unless poses (F, J, 3) are finite, in mm, before the camera, with real bones."""
-    expected = (*clips.keypoints.shape[:2], 3)
-    if tuple(clips.poses.shape) != expected:
-        raise DataError(f"poses have shape {tuple(clips.poses.shape)}; keypoints ask for {expected}.")
+    check_pose_shape(clips)
     _refuse(clips, ~clips.poses.isfinite().flatten(1).all(-1), "has a 3D joint that is not finite")
     parents, children = zip(*clips.skeleton.bones, strict=True)
     lengths = (clips.poses[:, list(children)] - clips.poses[:, list(parents)]).norm(dim=-1)
@@ -48,6 +51,13 @@ def check_poses(clips: LabelledClips) -> None:
     if not 20.0 < typical < 2000.0:
         raise DataError(f"the median bone is {typical:.3g} long; poses must be in millimetres.")
     _refuse(clips, (clips.poses[..., 2] <= 0).any(-1), "has a joint behind the camera (camera z must be positive)")
+
+
+def check_pose_shape(clips: LabelledClips) -> None:
+    """Raise DataError unless there is a pose for each frame's keypoints."""
+    expected = (*clips.keypoints.shape[:2], 3)
+    if tuple(clips.poses.shape) != expected:
+        raise DataError(f"poses have shape {tuple(clips.poses.shape)}; keypoints ask for {expected}.")
 
 
 def locate(bounds: Tensor, sequences: SequenceOf[Sequence], frame: int) -> tuple[int, int]:

@@ -36,18 +36,16 @@ class Header:
     provenance: Provenance
 
 
-def header_of(clips: Clips) -> dict[str, Any]:
-    """The header of clips as plain JSON values."""
-    known = SKELETONS.get(clips.skeleton.name) == clips.skeleton
+def header_fields(header: Header | Clips) -> dict[str, Any]:
+    """A header, or the header of clips, as plain JSON values."""
+    known = SKELETONS.get(header.skeleton.name) == header.skeleton
+    columns = {name: getattr(header.cameras, name).tolist() for name in _CAMERA_SHAPES}
     return {
-        "skeleton": clips.skeleton.name if known else asdict(clips.skeleton),
-        "fps": clips.fps,
-        "provenance": asdict(clips.provenance),
-        "cameras": [
-            {name: getattr(clips.cameras, name)[number].tolist() for name in _CAMERA_SHAPES}
-            for number in range(len(clips.cameras))
-        ],
-        "sequences": [asdict(sequence) for sequence in clips.sequences],
+        "skeleton": header.skeleton.name if known else asdict(header.skeleton),
+        "fps": header.fps,
+        "provenance": asdict(header.provenance),
+        "cameras": [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)],
+        "sequences": [asdict(sequence) for sequence in header.sequences],
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poseda.data.clips import LabelledClips, Provenance, Sequence
 from poseda.errors import DataError
-from poseda.geometry.camera import Camera
+from poseda.geometry.camera import Camera, project_frames
 from poseda.skeleton import Skeleton
 
 NEAREST_MM = 500.0
@@ -93,7 +93,7 @@ def _one_camera(world: Tensor, take_of_frame: Tensor, takes: SequenceOf[Take], c
     seen = torch.tensor([index in take.cameras for take in takes])
     frames = seen[take_of_frame].nonzero().squeeze(-1)
     points = camera.world_to_camera(world[frames].unsqueeze(0))  # (1, F, J, 3)
-    pixels = camera.project(points)
+    pixels = project_frames(camera, points[0]).unsqueeze(0)
     keep, counts, owners = _pieces(body_in_image(camera, points, pixels), take_of_frame[frames])
     named = tuple(_piece(takes[owner], index, number) for owner, number in owners)
     return _Part(points[0, keep], pixels[0, keep], counts, named, len(frames))

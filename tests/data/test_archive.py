@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from poseda.data.archive import load_archive, save_archive
 from poseda.data.clips import LabelledClips, UnlabelledClips
-from poseda.data.header import header_of
+from poseda.data.header import header_fields
 from poseda.errors import DataError, MissingDataError
 from poseda.skeleton import Skeleton
 
@@ -25,7 +25,7 @@ def parts(make_clips, tmp_path):
     """Path, tensors and header of a good archive, to be spoilt."""
     clips = make_clips()
     save_archive(tmp_path / "good.safetensors", clips)
-    return tmp_path / "bad.safetensors", load_file(tmp_path / "good.safetensors"), header_of(clips)
+    return tmp_path / "bad.safetensors", load_file(tmp_path / "good.safetensors"), header_fields(clips)
 
 
 def write(path, tensors, header, version="1"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from poseda.errors import ShapeError
-from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen
+from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen, project_frames
 from poseda.geometry.rigs import list_rigs, load_rig
 
 F64 = torch.float64
@@ -192,3 +192,14 @@ def test_field_of_view_matches_the_focal_length():
     camera = Camera.create(fx=1000, fy=1000, cx=500, cy=500, width=1000, height=1000, dtype=F64)
     edges = camera.unproject(torch.tensor([[[0.0, 500], [1000, 500]]], dtype=F64))[0, :, 0]
     assert float(edges.atan().diff()) == pytest.approx(2 * math.atan(0.5))
+
+
+@pytest.mark.parametrize("count", [1, 25])
+def test_many_frames_are_projected_a_piece_at_a_time_to_the_same_pixels(count):
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(25, 17, 3, generator=generator) * 300 + torch.tensor([0.0, 0.0, 4000.0])
+    focal = torch.linspace(900.0, 1200.0, count)
+    rest = {"fy": 1000.0, "cx": 500.0, "cy": 500.0, "width": 1000.0, "height": 1000.0, "radial": [-0.2, 0.2, 0.0]}
+    cameras = Camera.create(fx=focal, **rest)
+    whole = (cameras.expand(25) if count == 1 else cameras).project(points)
+    torch.testing.assert_close(project_frames(cameras, points, chunk=7), whole, rtol=0, atol=0)
