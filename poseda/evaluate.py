@@ -37,7 +37,7 @@ def evaluate(job: EvaluateJob) -> None:
 
     from poseda.cli.checks import check_evaluate
     from poseda.cli.report import evaluation_table, job_protocol
-    from poseda.data.domains import load_domain
+    from poseda.data.domains import load_test
     from poseda.engine.checkpoint import load_lifter
     from poseda.engine.evaluate import evaluate_lifter
     from poseda.engine.records import write_results
@@ -47,8 +47,8 @@ def evaluate(job: EvaluateJob) -> None:
     use_threads(job.threads)
     device = resolve_device(job.device)
     lifter, card = load_lifter(job.checkpoint)
-    domain = load_domain(job.target, root=job.data.root, require=job.data.require, skeleton=lifter.skeleton.name)
-    clips = domain.test.to(device)
+    data = job.data
+    clips = load_test(job.target, root=data.root, require=data.require, skeleton=lifter.skeleton.name).to(device)
     evaluation = evaluate_lifter(lifter.to(device), clips, job_protocol(job))
     print(evaluation_table({lifter.name: evaluation}, clips.provenance))
     if job.output:

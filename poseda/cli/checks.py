@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from poseda.cli.schema import AdaptJob, EvaluateJob, Machine, PredictJob, TrainJob
+from poseda.cli.schema import AdaptJob, EvaluateJob, Machine, PredictJob, PrepareJob, TrainJob
 from poseda.data.domains import DomainConfig
+from poseda.engine.predictions import FORMATS as PREDICTION_FORMATS
 from poseda.engine.runtime import resolve_device
 from poseda.errors import ConfigError, MissingDataError
 from poseda.geometry.rigs import load_rig
@@ -51,8 +52,28 @@ def check_predict(job: PredictJob) -> None:
     """Raise a PosedaError for the first thing wrong with a `predict` job."""
     check_machine(job)
     check_file(job.checkpoint, "checkpoint")
-    check_file(job.input, "input")
-    check_output(job.output, ".npz")
+    if not job.input:
+        raise ConfigError("input=FILE_OR_FOLDER is needed: an archive, or a 2D detector's output.")
+    if not Path(job.input).exists():
+        raise MissingDataError(f"input={job.input}: there is no such file or folder.")
+    check_output(job.output, *PREDICTION_FORMATS)
+    if job.animation:
+        check_output(job.animation, ".gif", key="animation")
+
+
+def check_prepare(job: PrepareJob) -> None:
+    """Raise a PosedaError for the first thing wrong with a `prepare` job."""
+    if bool(job.raw) == bool(job.check):
+        raise ConfigError("give raw=FILE_OR_FOLDER with dataset=NAME to prepare, or check=FILE_OR_FOLDER to look.")
+    if job.raw and not job.dataset:
+        raise ConfigError(f"raw={job.raw}: dataset=NAME says what it is; add --help to see which there are.")
+    for key, path in (("raw", job.raw), ("check", job.check)):
+        if path and not Path(path).exists():
+            raise MissingDataError(f"{key}={path}: there is no such file or folder.")
+    if job.check and job.output:
+        raise ConfigError("check= writes nothing: leave output out.")
+    if job.rig:
+        load_rig(job.rig)
 
 
 def check_machine(job: Machine) -> None:
@@ -74,11 +95,11 @@ def check_file(path: str, key: str) -> None:
         raise MissingDataError(f"{key}={path}: there is no such file.")
 
 
-def check_output(path: str, suffix: str) -> None:
-    if Path(path).suffix != suffix:
-        raise ConfigError(f"output={path} must end in {suffix}.")
+def check_output(path: str, *suffixes: str, key: str = "output") -> None:
+    if Path(path).suffix not in suffixes:
+        raise ConfigError(f"{key}={path} must end in {' or '.join(suffixes)}.")
     if not Path(path).absolute().parent.is_dir():
-        raise MissingDataError(f"output={path}: there is no folder {Path(path).parent}.")
+        raise MissingDataError(f"{key}={path}: there is no folder {Path(path).parent}.")
 
 
 def same_data(source: DomainConfig, target: DomainConfig) -> bool:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from poseda.cli.discover import LIFTERS, STAGES, Kind, configs_folder, domain_formats, preset_files
-from poseda.cli.schema import JOBS, LifterChoice, Machine, StageChoice
+from poseda.cli.schema import JOBS, Job, LifterChoice, StageChoice
 from poseda.cli.typed import build, field_values, mirror, refuse_unknown, twin
 from poseda.data.domains import DomainConfig
 from poseda.errors import ConfigError, choose
@@ -57,7 +57,7 @@ def register(command: str, extra: Folders = ()) -> None:
     store.store(name=command, node={"defaults": [*defaults, *QUIET, "_self_"], "hydra": NO_FOLDERS})
 
 
-def root_node(kind: type[Machine], folders: Folders) -> Any:
+def root_node(kind: type[Job], folders: Folders) -> Any:
     """The typed options of a command: its job's fields, and in the place of `stage_configs` one node a stage.
 
     What a group chooses (source=, lifter=) is left open here: the group's own node is typed.
@@ -130,7 +130,7 @@ def plain(node: Any) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def job_of(command: str, cfg: DictConfig, extra: Folders = ()) -> Machine:
+def job_of(command: str, cfg: DictConfig, extra: Folders = ()) -> Job:
     """The job that a composed config describes. Raises ConfigError for what does not fit."""
     values = plain(cfg)
     if "lifter" in values:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poseda.data import formats
+from poseda.data import formats, raw
 from poseda.lifters import lifter_class, list_lifters
 from poseda.stages import list_stages, stage_class
 
@@ -50,6 +50,14 @@ def configs_folder() -> Path:
 def domain_formats() -> tuple[str, ...]:
     """Names of the files in data/formats; one that starts with a digit has a leading _."""
     return tuple(sorted(module.name.lstrip("_") for module in pkgutil.iter_modules(formats.__path__)))
+
+
+def raw_datasets() -> dict[str, Path]:
+    """Name -> file of each reader in data/raw, which is __init__.py for one that is a folder."""
+    names = [info.name for info in pkgutil.iter_modules(raw.__path__)]
+    specs = {name: importlib.util.find_spec(f"{raw.__name__}.{name}") for name in names}
+    found = {name.lstrip("_"): Path(spec.origin) for name, spec in specs.items() if spec and spec.origin}
+    return dict(sorted(found.items()))
 
 
 def preset_files(group: str, folders: tuple[Path, ...]) -> dict[str, Path]:

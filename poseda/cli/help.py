@@ -19,6 +19,7 @@ from poseda.cli.discover import (
     domain_formats,
     headline,
     preset_files,
+    raw_datasets,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def help_text(command: Command) -> str:
     fields = job_fields(command.name)
     blocks = [f"{command.line}: {command.summary}", usage(command), general_block(fields)]
     names = {field.name for field in fields}
+    if "dataset" in names:
+        blocks.append(dataset_block())
     if {"source", "target"} & names:
         blocks.append(domain_block([name for name in ("source", "target") if name in names]))
     if "lifter" in names:
@@ -86,6 +89,28 @@ def usage(command: Command) -> str:
 def general_block(fields: list[FieldSource]) -> str:
     plain = [option(f, "") for f in fields if not nested(f) and f.name != "stage_configs"]
     return titled("Options", table(plain))
+
+
+def dataset_block() -> str:
+    """The raw data sets: what each is, where it is had, its layouts and the options that it reads."""
+    lines = []
+    for name, path in raw_datasets().items():
+        facts = {key: literal(path, key) for key in ("TITLE", "SITE", "LAYOUTS", "USES")}
+        lines.append(f"  {name}: {facts['TITLE']} ({facts['SITE']})")
+        lines += [textwrap.fill(f"    - {layout}", WIDTH, subsequent_indent="      ") for layout in facts["LAYOUTS"]]
+        if facts["USES"]:
+            lines.append(f"    options: {', '.join(facts['USES'])}")
+    return titled("Data sets: dataset=NAME (docs/datasets.md)", "\n".join(lines))
+
+
+def literal(path: Path, name: str) -> Any:
+    """The value of `NAME = literal` at the top of a file, or of another file of ours that it is imported from."""
+    for node in parsed(path).body:
+        if isinstance(node, ast.Assign) and name in map(name_of, node.targets):
+            return ast.literal_eval(node.value)
+        if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
+            return literal(module_file(node.module), name)
+    raise LookupError(f"{path}: {name} is not a literal at top level")
 
 
 def domain_block(names: list[str]) -> str:

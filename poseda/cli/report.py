@@ -11,8 +11,10 @@ from poseda.cli.schema import AdaptJob, EvaluateJob, TrainJob
 from poseda.data.clips import LabelledClips, Provenance
 from poseda.engine.records import Column, format_table
 from poseda.metrics.accumulate import Evaluation
+from poseda.metrics.label_free import LabelFreeEvaluation
 from poseda.metrics.protocols import Protocol, get_protocol, with_options
 
+Row = Evaluation | LabelFreeEvaluation
 COLUMNS = (
     Column("lifter"),
     Column("mpjpe", "MPJPE mm"),
@@ -23,6 +25,16 @@ COLUMNS = (
     Column("auc", "AUC %"),
     Column("frames"),
 )
+
+LABEL_FREE_COLUMNS = (
+    Column("lifter"),
+    Column("reprojection", "reprojection px"),
+    Column("symmetry", "left/right bones mm"),
+    Column("constancy", "bone constancy mm"),
+    Column("jitter", "jitter mm/frame\u00b2"),
+    Column("frames"),
+)
+"""What a target without labels allows to be said; none of it is an accuracy, so nothing is marked as best."""
 
 
 def job_protocol(job: TrainJob | AdaptJob | EvaluateJob) -> Protocol:
@@ -37,12 +49,12 @@ def evaluation_table(rows: Mapping[str, Evaluation], data: Provenance) -> str:
     return format_table(cells, COLUMNS, protocol, note=f"data: {data.name}, {data.kind}; 2D: {data.keypoints}")
 
 
-def job_card(job: TrainJob | AdaptJob, clips: LabelledClips, evaluation: Evaluation) -> dict[str, Any]:
+def job_card(job: TrainJob | AdaptJob, clips: LabelledClips, evaluation: Row) -> dict[str, Any]:
     """Where a lifter comes from: data and people, all settings, and the numbers with their protocol."""
     return {
         "data": asdict(clips.provenance),
         "subjects": list(clips.subjects),
         "settings": {key: value for key, value in settings_of(job).items() if key not in (*FREE, "data")},
-        "protocol": evaluation.protocol.describe(),
+        "protocol": evaluation.describe(),
         "metrics": evaluation.values,
     }

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from poseda.data.detections.options import DetectionOptions
 from poseda.data.domains import DomainConfig
+from poseda.data.recordings import RawOptions
 from poseda.engine.supervised import TrainConfig
 from poseda.errors import ConfigError
 from poseda.stages.pipeline import AdaptConfig
@@ -44,8 +46,13 @@ class StageChoice:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What every command takes."""
+class Job:
+    """What a command is asked to do."""
+
+
+@dataclass(frozen=True)
+class Machine(Job):
+    """What every command takes that computes."""
 
     device: str = "auto"
     """Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N."""
@@ -156,24 +163,50 @@ class EvaluateJob(Machine):
 
 
 @dataclass(frozen=True)
-class PredictJob(Machine):
-    """Lift the 2D keypoints of an archive to 3D poses in millimetres."""
+class PredictJob(DetectionOptions, Machine):
+    """Lift 2D keypoints to 3D poses in millimetres."""
 
     checkpoint: str = ""
     """The lifter: a checkpoint that train or adapt wrote."""
     input: str = ""
-    """Archive with 2D keypoints (docs/archive.md says how to write one)."""
+    """An archive, or a 2D detector's file or folder (docs/datasets.md lists the formats)."""
     output: str = "poses.npz"
-    """File for the poses (F, J, 3) in mm, sigma (F, J) in mm, joint names, sequence bounds and units."""
+    """File for the poses: .npz, .json or .bvh."""
+    animation: str = ""
+    """GIF of the longest sequence, its 2D beside its pose; empty: none."""
+    refine: bool = False
+    """Refine the poses by test-time optimisation, with its defaults."""
     flip: bool = False
     """Average with the mirrored input."""
 
+    def __post_init__(self) -> None:
+        Machine.__post_init__(self)
+        DetectionOptions.__post_init__(self)
 
-JOBS: dict[str, type[Machine]] = {
+
+@dataclass(frozen=True)
+class PrepareJob(RawOptions, Job):
+    """Turn a raw data set into archives, or say what is in some data and what looks wrong."""
+
+    dataset: str = ""
+    """Which data set `raw` (or `check`) holds."""
+    raw: str = ""
+    """File or folder as it was downloaded."""
+    output: str = ""
+    """Folder for train.safetensors and test.safetensors; empty: data/<dataset>, where source=h36m and
+    target=3dhp look for theirs."""
+    check: str = ""
+    """Archive, folder of archives, or, with dataset=, raw data: print what is there and what looks wrong; write
+    nothing.
+    """
+
+
+JOBS: dict[str, type[Job]] = {
     "train": TrainJob,
     "adapt": AdaptJob,
     "evaluate": EvaluateJob,
     "predict": PredictJob,
+    "prepare": PrepareJob,
 }
 
 

@@ -9,6 +9,7 @@ from poseda.engine.supervised import check_skeletons
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips, lift_clips
 from poseda.metrics.accumulate import Evaluation, evaluate_poses
+from poseda.metrics.label_free import LabelFreeEvaluation, evaluate_without_labels
 from poseda.metrics.protocols import Protocol, get_protocol, with_options
 
 Lift = Callable[[UnlabelledClips], LiftedClips]
@@ -34,4 +35,23 @@ def evaluate_lifter(
         protocol=chosen,
         bounds=clips.bounds,
         actions=[sequence.action for sequence in clips.sequences],
+    )
+
+
+def evaluate_unlabelled(
+    lifter: Lifter, clips: UnlabelledClips, *, flip: bool = False, lift: Lift | None = None
+) -> LabelFreeEvaluation:
+    """What can be said of a lifter on clips without labels: fit to the 2D, symmetry, constancy and jitter of its poses.
+
+    Raises ConfigError where the joints differ from the lifter's.
+    """
+    check_skeletons(lifter, clips.skeleton.name, clips.provenance.name)
+    lifted = lift(clips) if lift else lift_clips(lifter, clips, flip=flip)
+    return evaluate_without_labels(
+        lifted.poses,
+        clips.keypoints,
+        clips.confidence,
+        clips.cameras[clips.camera_index],
+        clips.bounds,
+        clips.skeleton,
     )

@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def predictions(self) -> Path:
+        """Poses of a target without labels."""
+        return self.path / "poses.npz"
+
+    @property
     def plots(self) -> Path:
         """Folder of figures."""
         return self.path / "plots"

@@ -36,9 +36,13 @@ class Evaluation:
     frames: int
     protocol: Protocol
 
+    def describe(self) -> str:
+        """How the numbers are computed, in a sentence."""
+        return self.protocol.describe()
+
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers; `from_json` reads them back."""
-        return {**asdict(self), "describe": self.protocol.describe()}
+        return {**asdict(self), "describe": self.describe()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Evaluation:

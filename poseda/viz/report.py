@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.geometry.camera import Camera
 from poseda.lifters.inference import LiftedClips, screen_keypoints
 from poseda.metrics.statistics import DomainStatistics, domain_statistics
 from poseda.stages.base import Stage
@@ -44,49 +45,72 @@ def _statistics(clips: LabelledClips | UnlabelledClips, seed: int) -> DomainStat
     return domain_statistics(screen_keypoints(clips)[chosen], poses, clips.skeleton, clips.visible[chosen])
 
 
-def sample_frames(clips: LabelledClips, before: Tensor, seed: int = 0) -> Tensor:
-    """A few frames (n,) that a lifter gets wrong to different degrees: quantiles of its error, not hand-picked."""
-    relative = clips.poses - clips.poses[:, clips.skeleton.root, None]
-    order: Tensor = (before - relative).norm(dim=-1).mean(-1).argsort()
-    places = torch.linspace(0.5, 0.95, SHOWN, device=order.device) * (len(order) - 1)
-    return order[places.long()]
+def sample_frames(clips: LabelledClips | UnlabelledClips, before: Tensor) -> Tensor:
+    """A few frames (n,), not hand-picked: those at quantiles of the error of `before` (F, J, 3) mm where there are
+    labels, else spread evenly over the clips.
+    """
+    if isinstance(clips, LabelledClips):
+        relative = clips.poses - clips.poses[:, clips.skeleton.root, None]
+        order: Tensor = (before - relative).norm(dim=-1).mean(-1).argsort()
+        places = torch.linspace(0.5, 0.95, SHOWN, device=order.device)
+    else:
+        order = torch.arange(clips.num_frames, device=before.device)
+        places = torch.linspace(0.125, 0.875, SHOWN, device=order.device)
+    return order[(places * (len(order) - 1)).long()]
 
 
-def skeleton_figure(clips: LabelledClips, predictions: Mapping[str, LiftedClips], *, remark: str = "") -> Figure:
-    """Sample test frames: 2D, each prediction, and the truth."""
+def skeleton_figure(
+    clips: LabelledClips | UnlabelledClips, predictions: Mapping[str, LiftedClips], *, remark: str = ""
+) -> Figure:
+    """Sample test frames: 2D, each prediction, and the truth where it is known."""
     first = next(iter(predictions.values()))
     rows = sample_frames(clips, first.poses)
     cameras = clips.cameras_at(rows)
-    relative = clips.poses[rows] - clips.poses[rows][:, clips.skeleton.root, None]
+    truth = _truth(clips, rows)
+    title = "Test frames at the 50th to 95th percentile of the first column's error"
     return plot_skeletons(
         clips.keypoints[rows].cpu(),
         {name: lifted.poses[rows].cpu() for name, lifted in predictions.items()},
         clips.skeleton,
-        truth=relative.cpu(),
+        truth=None if truth is None else truth.cpu(),
         visible=clips.visible[rows].cpu(),
-        up=cameras.R[:, :, 2].cpu(),
-        title="Test frames at the 50th to 95th percentile of the first column's error",
+        up=_up(cameras).cpu(),
+        title="Frames spread over the clips" if truth is None else title,
         remark=remark,
     )
+
+
+def _truth(clips: LabelledClips | UnlabelledClips, rows: Tensor) -> Tensor | None:
+    if not isinstance(clips, LabelledClips):
+        return None
+    return clips.poses[rows] - clips.poses[rows][:, clips.skeleton.root, None]
+
+
+def _up(cameras: Camera) -> Tensor:
+    """Upward direction (n, 3) in the camera frame; -y for a camera of which nothing but the intrinsics is known."""
+    identity = torch.eye(3, device=cameras.device, dtype=cameras.dtype)
+    unknown = (identity == cameras.R).flatten(1).all(-1, keepdim=True)
+    return torch.where(unknown, -cameras.R[:, :, 1], cameras.R[:, :, 2])
 
 
 def save_figures(
     folder: Path,
     groups: Mapping[str, DomainStatistics],
-    clips: LabelledClips,
+    clips: LabelledClips | UnlabelledClips,
     predictions: Mapping[str, LiftedClips],
     errors: Mapping[str, float],
     *,
     protocol: str,
     remark: str = "",
 ) -> tuple[Path, ...]:
-    """Write the figures of a run as PNG files and return their paths."""
+    """Write the figures of a run as PNG files and return their paths; `errors` is empty where there are no labels."""
     figures = {
         "domain_gap": plot_domain_gap(groups, title="Size and place of people in the image", remark=remark),
         "bodies": plot_bodies(groups, title="Views and bodies", remark=remark),
         "skeletons": skeleton_figure(clips, predictions, remark=remark),
-        "stages": plot_stage_bars(errors, title="Error on the target", protocol=protocol, remark=remark),
     }
+    if errors:
+        figures["stages"] = plot_stage_bars(errors, title="Error on the target", protocol=protocol, remark=remark)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():

@@ -43,9 +43,9 @@ def plot_skeletons(
     """
     poses = dict(predictions) | ({} if truth is None else {"truth": truth})
     _check(keypoints, poses, skeleton)
-    basis = _display_basis(len(keypoints), up, azimuth, elevation)
-    seen = {name: _seen(pose, skeleton, basis) for name, pose in poses.items()}
-    views = _views(np.stack(list(seen.values())), elevation)
+    basis = display_basis(len(keypoints), up, azimuth, elevation)
+    seen = {name: seen_from(pose, skeleton, basis) for name, pose in poses.items()}
+    views = body_views(np.stack(list(seen.values())), elevation)
     ghost = seen.get("truth")
     rows, columns = len(keypoints), 1 + len(poses)
     figure = new_figure(2.1 * columns, 2.35 * rows + 0.4, title, remark)
@@ -59,7 +59,7 @@ def plot_skeletons(
         grid[row, 0].set_ylabel(labels[row] if row < len(labels) else "", fontsize=8.5, color=TEXT)
         for axes, (name, frames) in zip(grid[row, 1:], seen.items(), strict=True):
             behind = None if ghost is None or name == "truth" else ghost[row]
-            _draw_body(axes, frames[row], behind, skeleton, views[row])
+            draw_body(axes, frames[row], behind, skeleton, views[row])
     return figure
 
 
@@ -78,7 +78,7 @@ def draw_skeleton(
     are left out.
     """
     shown = np.ones(len(points), bool) if visible is None else visible.astype(bool)
-    bones = np.array([bone for bone in skeleton.bones if shown[list(bone)].all()]).reshape(-1, 2)
+    bones = np.array([bone for bone in skeleton.bones if shown[list(bone)].all()], dtype=int).reshape(-1, 2)
     if points.shape[1] == 3:
         bones = bones[np.argsort(points[bones, 2].mean(axis=1))]
     colours = [colour or _side_colour(int(child), skeleton) for _, child in bones]
@@ -107,7 +107,7 @@ def _draw_input(axes: Axes, points: Array, visible: Array, skeleton: Skeleton) -
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """What a 3D panel shows: a square of side 2 * half; its floor lies at `floor` and climbs by `rise`."""
 
     floor: float
@@ -120,16 +120,16 @@ class _View:
         return self.floor - self.rise * TILE * TILES / 2 - 0.03 * self.half
 
 
-def _views(bodies: Array, elevation: float) -> list[_View]:
+def body_views(bodies: Array, elevation: float) -> list[View]:
     """One scale for all rows; each stands on the lowest joint of its bodies. bodies: (columns, N, J, 3)"""
     rise = float(np.sin(np.radians(elevation)))
     floors = bodies[..., 1].min(axis=(0, 2))
     heights = bodies[..., 1].max(axis=(0, 2)) - floors + rise * TILE * TILES / 2
     half = 1.05 * max(float(np.abs(bodies[..., 0]).max()), float(heights.max()) / 2, TILE * TILES / 2)
-    return [_View(float(floor), rise, half) for floor in floors]
+    return [View(float(floor), rise, half) for floor in floors]
 
 
-def _draw_body(axes: Axes, body: Array, truth: Array | None, skeleton: Skeleton, view: _View) -> None:
+def draw_body(axes: Axes, body: Array, truth: Array | None, skeleton: Skeleton, view: View) -> None:
     """One 3D pose over a floor of half-metre tiles, the truth behind it, its mean joint error below."""
     _draw_floor(axes, view)
     if truth is not None:
@@ -143,7 +143,7 @@ def _draw_body(axes: Axes, body: Array, truth: Array | None, skeleton: Skeleton,
         spine.set_visible(False)
 
 
-def _draw_floor(axes: Axes, view: _View) -> None:
+def _draw_floor(axes: Axes, view: View) -> None:
     """A square of floor tiles below the root, as the display camera sees it."""
     ticks = (np.arange(TILES + 1) - TILES / 2) * TILE
     ends = np.array([ticks[0], ticks[-1]])
@@ -152,7 +152,7 @@ def _draw_floor(axes: Axes, view: _View) -> None:
     axes.add_collection(LineCollection([*along, *across], colors="#E4E4E4", linewidths=0.8, zorder=0))
 
 
-def _seen(poses: Tensor, skeleton: Skeleton, basis: Array) -> Array:
+def seen_from(poses: Tensor, skeleton: Skeleton, basis: Array) -> Array:
     """Root-relative poses in the display frame: right, up, toward the viewer. (N, J, 3) mm -> (N, J, 3) mm"""
     points = _numpy(poses)
     relative = points - points[:, skeleton.root : skeleton.root + 1]
@@ -160,7 +160,7 @@ def _seen(poses: Tensor, skeleton: Skeleton, basis: Array) -> Array:
     return seen
 
 
-def _display_basis(frames: int, up: Tensor | None, azimuth: float, elevation: float) -> Array:
+def display_basis(frames: int, up: Tensor | None, azimuth: float, elevation: float) -> Array:
     """Rows right, up, toward the viewer of the display camera in each frame's camera frame. -> (N, 3, 3)"""
     upward = np.broadcast_to([0.0, -1.0, 0.0] if up is None else _numpy(up), (frames, 3))
     upward = upward / np.linalg.norm(upward, axis=1, keepdims=True)

@@ -92,7 +92,8 @@ def test_an_experiment_of_another_command_is_named_with_what_does_not_fit(capsys
 
 
 def test_real_data_that_is_not_there_is_asked_for(capsys: Any) -> None:
-    assert_one_line(train.main, ["source=h36m", "data.require=real"], capsys, "Human3.6M", "docs/archive.md")
+    words = ["source=h36m", "data.require=real"]
+    assert_one_line(train.main, words, capsys, "Human3.6M", "poseda.prepare dataset=h36m")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_missing_real_data_are_an_error_when_required(tmp_path, name):
     for part in (
         f"{tmp_path}/{name}/train.safetensors",
         "licence",
-        "docs/archive.md",
+        "poseda.prepare",
         "data.require=any",
         "rig=",
     ):
@@ -167,7 +167,7 @@ def test_a_new_format_is_one_file(tmp_path, monkeypatch, make_clips):
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
     save_archive(tmp_path / "train.safetensors", make_clips())
     save_archive(tmp_path / "test.safetensors", make_clips(subjects="XYZ"))
-    assert list_domains() == ("3dhp", "archive", "h36m", "motion", "myset")
+    assert set(list_domains()) == {"3dhp", "archive", "h36m", "keypoints", "motion", "myset"}
     assert load_domain(DomainConfig(name="myset"), root=str(tmp_path)).test.subjects == ("X", "Y", "Z")
 
 

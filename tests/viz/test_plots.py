@@ -18,7 +18,7 @@ from poseda.errors import DataError, ShapeError
 from poseda.metrics.statistics import DomainStatistics
 from poseda.skeleton import get_skeleton
 from poseda.viz import plot_bodies, plot_domain_gap, plot_skeletons, plot_stage_bars
-from poseda.viz.skeletons import _display_basis, _seen
+from poseda.viz.skeletons import display_basis, seen_from
 from poseda.viz.style import LEFT, RIGHT, TRUNK
 
 H36M = get_skeleton("h36m17")
@@ -109,7 +109,7 @@ def test_a_frame_without_keypoints_leaves_its_input_empty() -> None:
 def test_a_tilted_camera_is_turned_upright_for_display(tilt: float) -> None:
     """The world's upward direction, as the camera sees it, comes out upward; lengths and sides are kept."""
     up = torch.from_numpy(Rotation.from_euler("xz", [tilt, tilt / 3], degrees=True).apply([[0.0, -1.0, 0.0]]))
-    basis = _display_basis(1, up, azimuth=40.0, elevation=0.0)
+    basis = display_basis(1, up, azimuth=40.0, elevation=0.0)
     np.testing.assert_allclose(basis[0] @ up[0].numpy(), [0.0, 1.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(basis[0] @ basis[0].T, np.eye(3), atol=1e-12)
     assert np.linalg.det(basis[0]) == pytest.approx(1.0)
@@ -117,13 +117,13 @@ def test_a_tilted_camera_is_turned_upright_for_display(tilt: float) -> None:
 
 def test_without_a_turn_the_display_is_the_camera_view_with_y_up() -> None:
     poses = _poses(1)
-    seen = _seen(poses, H36M, _display_basis(1, None, azimuth=0.0, elevation=0.0))
+    seen = seen_from(poses, H36M, display_basis(1, None, azimuth=0.0, elevation=0.0))
     relative = (poses - poses[:, :1]).double().numpy()
     np.testing.assert_allclose(seen, relative * [1.0, -1.0, -1.0], atol=1e-9)
 
 
 def test_a_camera_that_looks_straight_down_still_has_a_display() -> None:
-    assert np.isfinite(_display_basis(1, torch.tensor([0.0, 0.0, -1.0]), 50.0, 12.0)).all()
+    assert np.isfinite(display_basis(1, torch.tensor([0.0, 0.0, -1.0]), 50.0, 12.0)).all()
 
 
 def test_stage_bars_carry_value_change_seeds_and_protocol() -> None:

@@ -2,6 +2,6 @@
 digit).
 
 A file states USES, the options of DomainConfig beyond the common ones that it reads; `load(config, root) ->
-Domain`, which raises MissingDataError where the data are not there; and STANDIN, a function (config) ->
+Domain | Footage`, which raises MissingDataError where the data are not there; and STANDIN, a function (config) ->
 Domain that makes stand-in data, or None. Nothing else has to be edited to add one.
 """

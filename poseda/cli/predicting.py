@@ -1,0 +1,54 @@
+"""What `python -m poseda.predict` reads and draws."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from poseda.cli.schema import PredictJob
+from poseda.data.archive import load_archive
+from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.data.detections import read_detections
+from poseda.data.detections.options import DetectionOptions
+from poseda.engine.progress import Progress
+from poseda.errors import ConfigError
+from poseda.lifters.inference import LiftedClips
+from poseda.skeleton import Skeleton
+from poseda.viz.animation import save_animation
+
+
+def read_input(job: PredictJob, skeleton: Skeleton) -> tuple[UnlabelledClips, tuple[str, ...]]:
+    """The 2D of an archive or of a detector, in the lifter's joints, and what was found or assumed."""
+    options = {field.name: getattr(job, field.name) for field in fields(DetectionOptions)}
+    if Path(job.input).suffix != ".safetensors":
+        found = read_detections(job.input, DetectionOptions(**options), skeleton.name)
+        return found.clips, (found.recognised, *found.remarks)
+    for field in fields(DetectionOptions):
+        if options[field.name] != field.default:
+            raise ConfigError(f"{field.name} has no meaning for an archive, which says it itself; leave it out.")
+    clips = load_archive(job.input)
+    return (clips.unlabelled() if isinstance(clips, LabelledClips) else clips).convert(skeleton), ()
+
+
+def animate(path: str, lifted: LiftedClips, clips: UnlabelledClips) -> str:
+    """Write the animation of the longest sequence and say what it shows."""
+    number = int(clips.bounds.diff().argmax())
+    rows = slice(int(clips.bounds[number]), int(clips.bounds[number + 1]))
+    name = clips.sequences[number].name
+    bars: list[Progress] = []
+
+    def report(done: int, total: int) -> None:
+        bars.extend([Progress("animation", total)] if not bars else [])
+        bars[0].update(done)
+
+    frames = save_animation(
+        path,
+        clips.keypoints[rows],
+        lifted.poses[rows],
+        clips.skeleton,
+        fps=clips.fps,
+        visible=clips.visible[rows],
+        remark=name,
+        report=report,
+    )
+    return f"{path}: {frames} frames of {name}, the longest of {len(clips.sequences)} sequences."
