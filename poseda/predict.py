@@ -52,7 +52,8 @@ def predict(job: PredictJob) -> None:
     files = save_predictions(job.output, lifted, clips)
     sigma = "with sigma" if lifted.sigma is not None else "without sigma: this lifter has no uncertainty head"
     named = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1]}"
-    print(f"{named}: {clips.num_frames} frames of {lifter.skeleton.num_joints} joints in mm, {sigma}.")
+    content = "in cm, y up" if files[0].suffix == ".bvh" else f"in mm, {sigma}"
+    print(f"{named}: {clips.num_frames} frames of {lifter.skeleton.num_joints} joints {content}.")
     if job.animation:
         print(animate(job.animation, lifted, clips))
 

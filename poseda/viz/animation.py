@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +16,7 @@ from poseda.errors import ConfigError, DataError
 from poseda.files.atomic import atomic_write
 from poseda.skeleton import Skeleton
 from poseda.viz.density import Array
-from poseda.viz.skeletons import View, body_views, display_basis, draw_body, draw_skeleton, seen_from
+from poseda.viz.skeletons import body_views, display_basis, draw_body, draw_skeleton, seen_from
 from poseda.viz.style import TEXT, new_figure
 
 LARGEST_FRAMES = 250
@@ -73,7 +72,7 @@ def _pictures(
     figure = new_figure(7.2, 2.9, remark=remark)
     figure.set_dpi(90)
     canvas = FigureCanvasAgg(figure)
-    view = _steady_view(bodies)
+    views = body_views(np.stack(list(bodies.values())), _ELEVATION)  # one scale; the lowest joint stands on the floor
     limits = _limits(points, there)
     panels = figure.subplots(1, 1 + len(bodies))
     pictures = []
@@ -84,19 +83,13 @@ def _pictures(
         panels[0].set(xticks=[], yticks=[], aspect="equal", xlim=limits[:2], ylim=limits[2:])
         draw_skeleton(panels[0], points[number], skeleton, visible=there[number])
         for axes, frames in zip(panels[1:], bodies.values(), strict=True):
-            draw_body(axes, frames[number], None, skeleton, view)
+            draw_body(axes, frames[number], None, skeleton, views[number])
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         picture = Image.fromarray(pixels).convert("RGB")
         pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
         report(number + 1, len(points))
     return pictures
-
-
-def _steady_view(bodies: dict[str, Array]) -> View:
-    """One view for all frames: wide enough for the widest, its floor where the feet mostly are."""
-    views = body_views(np.stack(list(bodies.values())), _ELEVATION)
-    return replace(views[0], floor=float(np.median([view.floor for view in views])))
 
 
 def _limits(points: Array, there: Array) -> tuple[float, float, float, float]:

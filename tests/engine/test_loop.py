@@ -72,7 +72,7 @@ def die_in_step(folder):
 
 
 def die_while_writing_a_checkpoint(folder):
-    from poseda.engine import checkpoint
+    from poseda.files import atomic
 
     replace = os.replace
 
@@ -81,7 +81,7 @@ def die_while_writing_a_checkpoint(folder):
             os.kill(os.getpid(), signal.SIGKILL)
         replace(part, path)
 
-    checkpoint.os.replace = replace_twice
+    atomic.os.replace = replace_twice
     train(folder)
 
 
