@@ -12,7 +12,7 @@ LONGEST_GAP = 250
 Construction = Literal["mmpose", "gast"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionOptions:
     """How detections are read. Checked when made: ConfigError names the option."""
 
