@@ -22,6 +22,7 @@ from poseda.errors import DataError, MissingDataError, PosedaError
 
 _TENSORS = {"keypoints": (torch.float32, 3), "confidence": (torch.float32, 2), "bounds": (torch.int64, 1)}
 _POSES = {"poses": (torch.float32, 3)}
+_SCORED = {"scored": (torch.bool, 1)}
 _LARGEST_METADATA = 64 << 20  # characters
 
 
@@ -29,7 +30,9 @@ def save_archive(path: str | Path, clips: LabelledClips | UnlabelledClips) -> No
     """Write clips as one archive; an existing file is replaced at once, never half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = (*_TENSORS, *_POSES) if isinstance(clips, LabelledClips) else tuple(_TENSORS)
+    names = (*_TENSORS, *(_POSES if isinstance(clips, LabelledClips) else ()))
+    if isinstance(clips, LabelledClips) and clips.scored is not None:
+        names += tuple(_SCORED)
     tensors = {name: getattr(clips, name).detach().cpu().contiguous() for name in names}
     metadata = {MAGIC: str(VERSION), "header": json.dumps(header_fields(clips))}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -54,7 +57,7 @@ class Archive:
     header: Header
     """Sequences, cameras, skeleton, frame rate, provenance."""
     tensors: Mapping[str, Tensor]
-    """keypoints, confidence, bounds and, with labels, poses: mapped to the file."""
+    """keypoints, confidence, bounds and, with labels, poses and perhaps scored: mapped to the file."""
     record: Mapping[str, Any]
     """What `python -m poseda.prepare` wrote about its making: raw files with hashes, counts, options; else empty."""
 
@@ -68,6 +71,11 @@ class Archive:
         """F, over all sequences."""
         return int(self.tensors["keypoints"].shape[0])
 
+    @property
+    def num_scored(self) -> int:
+        """Frames that results are computed on."""
+        return int(self.tensors["scored"].sum()) if "scored" in self.tensors else self.num_frames
+
     def clips(self) -> LabelledClips | UnlabelledClips:
         """The clips, every frame checked. Raises DataError that names the file, the sequence and the frame."""
         values: dict[str, Any] = {**self.tensors, **self.header.__dict__}
@@ -79,7 +87,7 @@ class Archive:
     def unchecked(self) -> LabelledClips | UnlabelledClips:
         """The clips as they are, for a doctor: shapes and bounds fit, frames may hold anything. Raises DataError."""
         clips = object.__new__(LabelledClips) if self.labelled else object.__new__(UnlabelledClips)
-        for name, value in {**self.tensors, **self.header.__dict__}.items():
+        for name, value in {"scored": None, **self.tensors, **self.header.__dict__}.items():
             object.__setattr__(clips, name, value)
         try:
             check_structure(clips)
@@ -143,10 +151,11 @@ def _read_tensors(file: Any) -> dict[str, Tensor]:
     """The archive's tensors; others than these, or of another type or rank, are refused."""
     names = set(file.keys())
     wanted = _TENSORS | (_POSES if "poses" in names else {})
+    wanted |= _SCORED if {"poses", "scored"} <= names else {}
     if names != set(wanted):
         missing, strange = sorted(set(wanted) - names), sorted(names - set(wanted))
         what = f"lacks the tensor {missing[0]}" if missing else f"holds an unknown tensor {strange[0][:40]!r}"
-        raise DataError(f"{what}; expected keypoints, confidence, bounds and, with labels, poses.")
+        raise DataError(f"{what}; expected keypoints, confidence, bounds and, with labels, poses and perhaps scored.")
     tensors = {name: file.get_tensor(name) for name in wanted}
     for name, (dtype, dims) in wanted.items():
         tensor = tensors[name]

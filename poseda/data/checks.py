@@ -60,6 +60,17 @@ def check_pose_shape(clips: LabelledClips) -> None:
         raise DataError(f"poses have shape {tuple(clips.poses.shape)}; keypoints ask for {expected}.")
 
 
+def check_scored(clips: LabelledClips) -> None:
+    """Raise DataError unless `scored`, where it is given, names frames (F,) and at least one."""
+    scored = clips.scored
+    if scored is None:
+        return
+    if scored.dtype != torch.bool or tuple(scored.shape) != (clips.num_frames,):
+        raise DataError(f"scored is {scored.dtype} {tuple(scored.shape)}; expected bool ({clips.num_frames},).")
+    if not bool(scored.any()):
+        raise DataError("scored names no frame; leave it out to score them all.")
+
+
 def locate(bounds: Tensor, sequences: SequenceOf[Sequence], frame: int) -> tuple[int, int]:
     """The number of the sequence that holds a frame of the whole, and the frame's place inside it."""
     index = int(torch.searchsorted(bounds.cpu(), frame, right=True)) - 1

@@ -96,7 +96,7 @@ def thinning(fps: float, wanted: float, name: str) -> int:
 def _check_shapes(recording: Recording, skeleton: Skeleton) -> None:
     frames = len(recording.keypoints)
     wanted = {"keypoints": (frames, skeleton.num_joints, 2), "poses": (frames, skeleton.num_joints, 3),
-              "confidence": (frames, skeleton.num_joints), "keep": (frames,)}  # fmt: skip
+              "confidence": (frames, skeleton.num_joints), "keep": (frames,), "scored": (frames,)}  # fmt: skip
     for name, shape in wanted.items():
         value = getattr(recording, name)
         if value is not None and value.shape != shape:
@@ -146,7 +146,17 @@ def _join(kept: list[_Kept], skeleton: Skeleton, fps: float, provenance: Provena
     if kept[0].recording.poses is None:
         return UnlabelledClips(**shared)  # type: ignore[arg-type]
     poses = _stack([part.recording.poses[part.frames] for part in kept if part.recording.poses is not None])
-    return LabelledClips(**shared, poses=poses)  # type: ignore[arg-type]
+    return LabelledClips(**shared, poses=poses, scored=_scored(kept))  # type: ignore[arg-type]
+
+
+def _scored(kept: list[_Kept]) -> torch.Tensor | None:
+    """(F,) frames that are scored, None where no recording leaves one out."""
+    masks = [part.recording.scored for part in kept]
+    if all(mask is None for mask in masks):
+        return None
+    given = [np.ones(len(part.recording.keypoints), bool) if mask is None else mask
+             for part, mask in zip(kept, masks, strict=True)]  # fmt: skip
+    return torch.from_numpy(np.concatenate([mask[part.frames] for part, mask in zip(kept, given, strict=True)]))
 
 
 def _stack(arrays: list[Floats]) -> torch.Tensor:

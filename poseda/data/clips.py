@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from poseda.data.checks import check_clips, check_poses
+from poseda.data.checks import check_clips, check_poses, check_scored
 from poseda.errors import DataError
 from poseda.geometry.camera import Camera
 from poseda.skeleton import Skeleton, convert_confidence, convert_joints
@@ -191,10 +191,18 @@ class LabelledClips(Clips):
 
     poses: Tensor
     """(F, J, 3) mm, camera frame, absolute."""
+    scored: Tensor | None = None
+    """(F,) bool: frames that results are computed on; the others are context for temporal lifters. None: all frames."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_poses(self)
+        check_scored(self)
+
+    @property
+    def num_scored(self) -> int:
+        """Frames that results are computed on."""
+        return self.num_frames if self.scored is None else int(self.scored.sum())
 
     def convert(self, skeleton: Skeleton) -> Self:
         """The same clips with the joints of another skeleton, poses included."""
@@ -209,7 +217,7 @@ class LabelledClips(Clips):
         return copy
 
     def _frame_fields(self) -> tuple[str, ...]:
-        return ("keypoints", "confidence", "poses")
+        return ("keypoints", "confidence", "poses", *(() if self.scored is None else ("scored",)))
 
 
 AnyClips = TypeVar("AnyClips", UnlabelledClips, LabelledClips)
@@ -224,6 +232,9 @@ def concatenate(parts: SequenceOf[AnyClips]) -> AnyClips:
                 f"{part.provenance.name} cannot be joined to {first.provenance.name}: "
                 "they differ in skeleton or frame rate."
             )
+    if len({part._frame_fields() for part in parts}) > 1:
+        parts = [_scored_everywhere(part) for part in parts]
+        first = parts[0]
     frames = {name: torch.cat([getattr(part, name) for part in parts]) for name in first._frame_fields()}
     counts = torch.cat([part.bounds.diff() for part in parts])
     bounds = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -233,6 +244,13 @@ def concatenate(parts: SequenceOf[AnyClips]) -> AnyClips:
         cameras=Camera.cat([part.cameras for part in parts]),
         **frames,
     )
+
+
+def _scored_everywhere(part: AnyClips) -> AnyClips:
+    """The same clips, with the frames that are scored named also where these are all."""
+    everything = torch.ones(part.num_frames, dtype=torch.bool, device=part.bounds.device)
+    scored = getattr(part, "scored", None)
+    return part._derive(scored=everything if scored is None else scored)
 
 
 def _renumber(parts: SequenceOf[Clips]) -> tuple[Sequence, ...]:

@@ -22,6 +22,8 @@ from poseda.files.atomic import atomic_write
 
 Keep = Callable[[Sequence], bool]
 _PIECE = 1 << 24  # bytes copied at once
+_TYPES = {"scored": "BOOL"}
+"""Tensors of an archive that are not F32, and hold one byte a number."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class _Part:
 
 
 def join_archives(paths: SequenceOf[Path], output: Path, keep: Keep, record: Mapping[str, object]) -> int:
-    """Write the sequences of all parts that `keep` accepts as one archive, and return its number of frames.
+    """Write the sequences of all parts that `keep` accepts as one archive, and return its number of scored frames.
 
     `record` (plain JSON) is stored beside the header: where the archive comes from. Equal cameras are stored once. An
     existing file is replaced at once, never half. Raises DataError where nothing is kept or the parts do not fit
@@ -57,12 +59,11 @@ def join_archives(paths: SequenceOf[Path], output: Path, keep: Keep, record: Map
         raise DataError(f"{output}: no sequence is left for it.")
     names = _common_tensors(parts)
     header = _joined_header(parts)
-    frames = sum(length for part in parts for length in part.lengths)
     bounds = np.cumsum([0, *(length for part in parts for length in part.lengths)], dtype=np.int64)
     metadata = {MAGIC: str(VERSION), "header": json.dumps(header), "prepared": json.dumps(dict(record))}
     atomic_write(output, partial(_write, parts=parts, names=names, bounds=bounds, metadata=metadata))
     output.chmod(0o644)
-    return frames
+    return open_archive(output).num_scored
 
 
 def _open(path: Path, keep: Keep) -> _Part:
@@ -91,7 +92,7 @@ def _common_tensors(parts: SequenceOf[_Part]) -> tuple[str, ...]:
                 part.header.fps == first.header.fps)  # fmt: skip
         if not all(same):
             raise DataError(f"{part.path.name} does not fit {first.path.name}: other tensors, joints or frame rate.")
-    return tuple(first.places)
+    return tuple(sorted(first.places, key=_width, reverse=True))  # what is one byte wide last: the others stay aligned
 
 
 def _joined_header(parts: SequenceOf[_Part]) -> dict[str, Any]:
@@ -124,8 +125,8 @@ def _write(
     place = 8 * len(bounds)
     table["bounds"] = {"dtype": "I64", "shape": [len(bounds)], "data_offsets": [0, place]}
     for name, shape in shapes.items():
-        end = place + 4 * int(np.prod(shape, dtype=np.int64))
-        table[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [place, end]}
+        end = place + _width(name) * int(np.prod(shape, dtype=np.int64))
+        table[name] = {"dtype": _TYPES.get(name, "F32"), "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = json.dumps(table).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
@@ -135,10 +136,15 @@ def _write(
             _copy(part, name, file)
 
 
+def _width(name: str) -> int:
+    """Bytes of a number."""
+    return 1 if name in _TYPES else 4
+
+
 def _copy(part: _Part, name: str, file: BinaryIO) -> None:
     """The taken frames of one tensor."""
     offset, shape = part.places[name]
-    width = 4 * int(np.prod(shape[1:], dtype=np.int64))
+    width = _width(name) * int(np.prod(shape[1:], dtype=np.int64))
     with part.path.open("rb") as source:
         for first, end in part.runs():
             source.seek(offset + first * width)

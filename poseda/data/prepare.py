@@ -41,7 +41,7 @@ class Prepared:
     archives: Mapping[str, Path]
     """train and test -> archive."""
     frames: Mapping[str, int]
-    """Frames of each."""
+    """Frames of each that are scored."""
     read: int
     """Frames in the raw files."""
     dropped: Mapping[str, int]

@@ -62,6 +62,8 @@ class Recording:
     """(T, J) in [0, 1], 0 = missing; None: 1 where keypoints are finite."""
     keep: NDArray[np.bool_] | None = None
     """(T,) frames that the data set itself calls valid; the others are left out and counted."""
+    scored: NDArray[np.bool_] | None = None
+    """(T,) frames that the data set scores; the others stay, as what temporal lifters see around them. None: all."""
 
 
 @dataclass(frozen=True, eq=False)

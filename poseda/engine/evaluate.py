@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.supervised import check_skeletons
 from poseda.lifters.base import Lifter
@@ -28,14 +31,27 @@ def evaluate_lifter(
     check_skeletons(lifter, clips.skeleton.name, clips.provenance.name)
     unlabelled = clips.unlabelled()
     lifted = lift(unlabelled) if lift else lift_clips(lifter, unlabelled, flip=chosen.flip)
+    rows, bounds, owners = scored_runs(clips)
     return evaluate_poses(
-        lifted.poses,
-        clips.poses,
+        lifted.poses[rows],
+        clips.poses[rows],
         skeleton=clips.skeleton,
         protocol=chosen,
-        bounds=clips.bounds,
-        actions=[sequence.action for sequence in clips.sequences],
+        bounds=bounds,
+        actions=[clips.sequences[owner].action for owner in owners],
     )
+
+
+def scored_runs(clips: LabelledClips) -> tuple[Tensor | slice, Tensor, list[int]]:
+    """Frames that are scored (n,), the bounds (R + 1,) of their runs of neighbours, and the sequence of each run."""
+    if clips.scored is None:
+        return slice(None), clips.bounds, list(range(len(clips.sequences)))
+    rows = clips.scored.nonzero().squeeze(-1)
+    owner = clips.sequence_index[rows]
+    first = torch.ones_like(rows, dtype=torch.bool)
+    first[1:] = (rows[1:] != rows[:-1] + 1) | (owner[1:] != owner[:-1])
+    starts = first.nonzero().squeeze(-1)
+    return rows, torch.cat([starts, starts.new_tensor([len(rows)])]), owner[first].tolist()
 
 
 def evaluate_unlabelled(

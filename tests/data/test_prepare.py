@@ -11,6 +11,7 @@ import torch
 
 from poseda.data import prepare as module
 from poseda.data.archive import load_archive, open_archive
+from poseda.data.clips import concatenate
 from poseda.data.domains import DomainConfig, load_domain, load_target, load_test
 from poseda.data.prepare import list_raw_datasets, open_raw_dataset, prepare_dataset, sha256_of
 from poseda.data.raw_root import place_by_keypoints
@@ -120,6 +121,26 @@ def test_a_data_set_s_own_split_is_kept_and_a_test_set_alone_is_evaluated_or_ada
         load_target(config, root="")
     target = load_target(DomainConfig(name="archive", path=str(out), transductive=True), root="")
     assert not hasattr(target.train, "poses") and target.train.num_frames == target.test.num_frames == 64
+
+
+def test_frames_that_are_not_scored_stay_as_context(tmp_path):
+    scored = np.zeros(8, bool)
+    scored[[2, 3]] = True
+    given = {"S0/a": scored, "S1/b": None}
+
+    def read(name):
+        one = recording(name, name[:2], 7)
+        return [Recording(**{**one.__dict__, "scored": given[name]})]
+
+    units = tuple(Unit(name, None, (), lambda name=name: read(name)) for name in given)
+    dataset = RawDataset("mine", "made", SKELETON, 50.0, "ours", "metric", "gt", units, expected={"train": 2})
+    prepared = prepare_dataset(dataset, tmp_path / "out")
+    train, test = (load_archive(tmp_path / "out" / f"{split}.safetensors") for split in ("train", "test"))
+    assert train.num_frames == 8 and train.scored.tolist() == scored.tolist() and prepared.frames["train"] == 2
+    assert test.scored is None and prepared.frames["test"] == 8 and not prepared.remarks
+    both = concatenate([train, test])
+    assert both.num_scored == 10 and both.select(lambda s: s.subject == "S0").num_scored == 2
+    assert both.convert(get_skeleton("h36m16")).subsample(2).scored.tolist()[:4] == [False, True, False, False]
 
 
 def test_subjects_of_the_test_archive_can_be_named(raw, tmp_path):

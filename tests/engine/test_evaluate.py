@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from poseda.data.clips import LabelledClips, Provenance, Sequence
-from poseda.engine.evaluate import evaluate_lifter
+from poseda.engine.evaluate import evaluate_lifter, scored_runs
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera
 from poseda.lifters import create_lifter
@@ -123,3 +125,21 @@ def test_mistakes_are_answered_in_one_line(clips, lifter, protocol, message):
     with pytest.raises(ConfigError, match=message) as caught:
         evaluate_lifter(lifter, other, protocol)
     assert "\n" not in str(caught.value)
+
+
+def test_only_scored_frames_count_and_the_others_stay_as_context(tiny_target):
+    lifter = create_lifter("videopose3d", seed=0, frames=9, channels=8)
+    scored = torch.zeros(tiny_target.num_frames, dtype=torch.bool)
+    scored[torch.tensor([3, 4, 5, 9])] = True
+    bound = int(tiny_target.bounds[1])
+    scored[bound - 1 : bound + 1] = True  # neighbours of two sequences are no run
+    some = replace(tiny_target, scored=scored)
+    found = evaluate_lifter(lifter, some, "h36m17")
+    lifted = lift_clips(lifter, tiny_target).poses
+    truth = tiny_target.poses - tiny_target.poses[:, :1]
+    errors = (lifted - truth).norm(dim=-1).double()
+    assert found.frames == some.num_scored == 6
+    assert found.values["mpjpe"] == pytest.approx(float(errors[scored].mean()), rel=1e-5)
+    rows, bounds, owners = scored_runs(some)
+    assert rows.tolist() == [3, 4, 5, 9, bound - 1, bound] and bounds.tolist() == [0, 3, 4, 5, 6]
+    assert owners == [0, 0, 0, 1]
