@@ -245,7 +245,7 @@ def test_test_set_gives_poses_and_valid_frames(tmp_path: Path, name: str, matlab
     assert dataset.skeleton.name == "3dhp17" and dataset.units[0].split == "test"
     (recording,) = read(dataset, name).values()
     assert_same(dataset, recording, people(12), ts_camera(name))
-    assert recording.keep is not None and recording.keep.tolist() == [True, False, True] * 4
+    assert recording.scored is not None and recording.scored.tolist() == [True, False, True] * 4
     assert recording.subject == recording.name == name
     (recording,) = read(_3dhp.open_raw(tmp_path, UNIVERSAL), name).values()
     np.testing.assert_allclose(recording.poses, universal(people(12))[:, RELEVANT], atol=1e-9)
@@ -361,7 +361,7 @@ def test_pstmo_layout_gives_poses_and_finds_the_labels(tmp_path: Path, options: 
     np.testing.assert_allclose(recording.keypoints, seen(poses[:, RELEVANT], rig_camera("6")), atol=1e-9)
     (recording,) = read(dataset, "TS6").values()
     np.testing.assert_allclose(recording.poses, change(people(9, 1))[:, RELEVANT], atol=1e-9)
-    assert recording.keep is not None and np.flatnonzero(~recording.keep).tolist() == [3]
+    assert recording.scored is not None and np.flatnonzero(~recording.scored).tolist() == [3]
 
 
 def test_pstmo_files_with_both_labels_are_told_apart(tmp_path: Path) -> None:

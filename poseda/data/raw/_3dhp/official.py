@@ -128,7 +128,7 @@ def _read_test(name: str, path: Path, options: RawOptions) -> Iterator[Recording
     if not len(keypoints) == len(poses) == len(valid):
         counts = f"{len(keypoints)} 2D, {len(poses)} 3D and {len(valid)} valid_frame entries"
         raise DataError(f"{path}: has {counts}; the file is incomplete.")
-    yield Recording(name, name, "", facts.test_camera(name), facts.FPS, keypoints, poses, keep=valid != 0)
+    yield Recording(name, name, "", facts.test_camera(name), facts.FPS, keypoints, poses, scored=valid != 0)
 
 
 def _test_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, Floats]:

@@ -167,4 +167,4 @@ def _read_test(file: _File, name: str, cameras: tuple[str, ...]) -> Iterator[Rec
         raise DataError(f"{view.where}: has no 'valid', the frames that count; it is not of P-STMO's layout.")
     valid = np.asarray(view.entry["valid"])
     valid = an_array(valid.ravel(), f"{view.where}, valid", (len(poses),), "fiub") != 0
-    yield Recording(name, name, "", view.camera, facts.FPS, keypoints, poses, keep=valid)
+    yield Recording(name, name, "", view.camera, facts.FPS, keypoints, poses, scored=valid)
