@@ -12,8 +12,8 @@ from torch import Tensor
 from poseda.data.clips import LabelledClips, Provenance
 from poseda.data.domains import Domain, DomainConfig
 from poseda.data.standin.bodies import H36M_BODY, NARROW_BODY, draw_bodies
-from poseda.data.standin.generate import FPS, generate_motion
-from poseda.data.standin.statistics import load_statistics
+from poseda.data.standin.generate import generate_motion
+from poseda.data.standin.statistics import FPS, load_statistics
 from poseda.data.views import Take, see_takes
 from poseda.geometry.rigs import Rig, load_rig
 from poseda.geometry.rotations import yaw_matrix
@@ -46,7 +46,7 @@ class Part:
     actions: Mapping[str, float]
     """Classes of action and how often each comes."""
     reach: float
-    """How far poses go from the mean of their class."""
+    """How far poses go from the mean of their take."""
     sideways_mm: float
     """People stand up to this far off the optical axis."""
     depth_mm: tuple[float, float]
@@ -77,7 +77,7 @@ def make_3dhp_standin(config: DomainConfig) -> Domain:
     """Many actions of narrow-hipped people anywhere before near, low cameras: S1 to S8; TS1 to TS6."""
     every = tuple(range(len(load_rig("3dhp_vnect8").cameras)))
     people = {f"S{n}": every for n in range(1, 9)}
-    depth = (2000.0, 4000.0)
+    depth = (2100.0, 4200.0)
     train = Part("3dhp_vnect8", people, 13, NARROW_BODY, 0.06, EVERYTHING, 1.2, 600.0, depth)
     cameras = {f"TS{n}": (0,) if n <= 4 else (1,) for n in range(1, 7)}
     test = Part("3dhp_test", cameras, 6, NARROW_BODY, 0.06, EVERYTHING, 1.2, 600.0, depth)

@@ -6,21 +6,20 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d, normalize, pad
+from torch.nn.functional import conv1d, normalize, pad
 
-from poseda.data.standin.statistics import COMPONENTS, MotionStatistics
-from poseda.geometry.rotations import yaw_matrix
+from poseda.data.noise import autoregress
+from poseda.data.standin.floor import put_on_floor
+from poseda.data.standin.statistics import COMPONENTS, FPS, LIFT_SCORES, MOVES, MotionStatistics
 from poseda.skeleton import Skeleton, get_skeleton
 
-FPS = 50.0
 _WARM_UP = 25  # states until the process has forgotten its start
-_TRUNCATE = 2.5  # standard deviations of the innovation: no pose far outside what was seen
-_ANKLE_MM = 85.0  # height of the ankle, or of what else is lowest, above the floor
-_RADIUS_MM = 1100.0  # of the circle in which people walk: the capture areas are about 4 x 5 m
-_FASTEST = 1.4  # m/s: a faster runner would leave the capture area
+_TRUNCATE = 2.5  # standard deviations of the innovation and of the style: no pose far outside what was seen
+_PACE_RHO = 0.97  # correlation of the pace from frame to frame: it lasts about half a second
+_PACE_LIMITS = (0.1, 2.0)  # times the mean pace
 _STRAIGHT_KNEE = 0.05  # sine of the greatest bend of a knee the wrong way
-_ROOT_FRAMES = 9  # window that keeps the root's height from jumping when the lowest joint changes
-_FASTEST_TURN = 0.4  # rad per frame: keeps a bone from whipping round where its vector passes near zero
+_SOFT_FRAMES = 2.0  # 40 ms: unit bones turn abruptly where the components nearly cancel, and limbs have inertia
+_FASTEST_TURN = 0.3  # rad per frame: keeps a bone from whipping round where its vector passes near zero
 
 
 def generate_motion(
@@ -34,53 +33,97 @@ def generate_motion(
     """N clips at 50 Hz: classes (N,), bone lengths (N, E) mm -> joints (N, T = frames, 17, 3) mm, world.
 
     Each clip walks and turns about the world's origin. `reach` scales how far poses go from the mean of
-    their class.
+    their clip.
     """
     skeleton = get_skeleton("h36m17")
-    steps = math.ceil(frames * statistics.rate_hz / FPS) + 3
-    states = draw_states(statistics, classes, steps, reach, generator)
-    states = interpolate(states, round(FPS / statistics.rate_hz))[:, :frames]  # (N, T, D)
+    modes = _draw_modes(statistics, classes, generator)
+    rates = statistics.tempo[classes] * statistics.rate_hz / FPS  # states a frame
+    times = _times(statistics.pace[modes], frames, rates, generator)  # (N, T)
+    states = draw_states(statistics, modes, math.ceil(float(times.max())) + 3, reach, generator)
+    states = interpolate(states, times)  # (N, T, D)
     flat = statistics.mean + states[..., COMPONENTS] @ statistics.basis.T
     bones = normalize(flat.reshape(*flat.shape[:-1], -1, 3), dim=-1)  # (N, T, E, 3)
-    bones = limit_turns(keep_knees(keep_bends(bones, statistics.bend, skeleton), skeleton))
+    bones = soften(limit_turns(keep_bends(bones, statistics.bend, skeleton)))
+    bones = keep_knees(bones, skeleton)
     relative = torch.einsum("je,ntec->ntjc", skeleton.path_matrix(), bones * lengths[:, None, :, None])
-    return _move(relative, states[..., -3:], generator)
+    lift = _lift(states[..., -1], statistics.lift[classes])
+    pace = pad(times.diff(dim=1), (1, 0), mode="replicate") * FPS / statistics.rate_hz  # (N, T)
+    moves = states[..., MOVES] * pace.unsqueeze(-1)  # who moves slowly walks slowly
+    return put_on_floor(relative, moves, lift, statistics.grounded[classes] > 0, generator)
+
+
+def _draw_modes(statistics: MotionStatistics, classes: Tensor, generator: torch.Generator) -> Tensor:
+    """A mode of each class: classes (N,) -> (N,) int64."""
+    mine = statistics.of_class == classes.unsqueeze(-1)  # (N, M)
+    return torch.multinomial(statistics.share * mine, 1, generator=generator).squeeze(-1)
+
+
+def _times(pace: Tensor, frames: int, rates: Tensor, generator: torch.Generator) -> Tensor:
+    """When each frame is, in states from state 1 on: deviations (N, 2) of the logarithm of the pace and
+    mean rates (N,) -> (N, T).
+
+    The pace has mean square 1, so that the root mean square speed is that of the autoregression.
+    """
+    draws = torch.randn(len(pace), frames, generator=generator)
+    first = torch.arange(len(pace)).repeat_interleave(frames) * frames
+    inside = autoregress(draws.flatten(), first, _PACE_RHO).view(len(pace), frames)
+    style = torch.randn(len(pace), 1, generator=generator)
+    log = pace[:, :1] * style + pace[:, 1:] * inside - (pace**2).sum(1, keepdim=True)
+    return 1.0 + (log.exp().clamp(*_PACE_LIMITS) * rates.unsqueeze(-1)).cumsum(1)
 
 
 def draw_states(
-    statistics: MotionStatistics, classes: Tensor, steps: int, reach: float, generator: torch.Generator
+    statistics: MotionStatistics, modes: Tensor, steps: int, reach: float, generator: torch.Generator
 ) -> Tensor:
-    """States of N clips, one trial each: classes (N,) -> (N, steps, D)."""
-    count, size = len(classes), statistics.means.shape[1]
-    first, second = statistics.regression[classes].unbind(1)
+    """States of N clips: modes (N,) -> (N, steps, D)."""
+    count, size = len(modes), statistics.means.shape[1]
+    first, second = statistics.regression[modes].unbind(1)
     noise = torch.randn(count, steps + _WARM_UP, size, generator=generator).clamp(-_TRUNCATE, _TRUNCATE)
-    noise = noise @ statistics.innovation[classes].mT
+    noise = noise @ statistics.innovation[modes].mT
     states = [torch.zeros(count, size), torch.zeros(count, size)]
     for new in noise.unbind(1):
         after = torch.einsum("nij,nj->ni", first, states[-1]) + torch.einsum("nij,nj->ni", second, states[-2]) + new
         states.append(after)
-    style = torch.randn(count, size, generator=generator).clamp(-2, 2).unsqueeze(-1)
-    centre = statistics.means[classes] + (statistics.between[classes] @ style).squeeze(-1)
+    style = torch.randn(count, size, generator=generator).clamp(-_TRUNCATE, _TRUNCATE).unsqueeze(-1)
+    centre = statistics.means[modes] + (statistics.between[modes] @ style).squeeze(-1)
     return centre.unsqueeze(1) + reach * torch.stack(states[-steps:], dim=1)
 
 
-def interpolate(states: Tensor, factor: int) -> Tensor:
-    """Cubic (Catmull-Rom) interpolation in time: (N, S, D) -> (N, factor (S - 3), D), from state 1 on."""
-    t = torch.arange(factor) / factor
+def interpolate(states: Tensor, times: Tensor) -> Tensor:
+    """Cubic (Catmull-Rom) interpolation: states (N, S, D) at times (N, T) in [1, S - 2] -> (N, T, D)."""
+    before = times.floor().clamp(1, states.shape[1] - 3).long()
+    t = times - before
     weights = 0.5 * torch.stack(
         [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], dim=-1
-    )  # (factor, 4)
-    around = states.unfold(1, 4, 1)  # (N, S - 3, D, 4)
-    return torch.einsum("nsdk,fk->nsfd", around, weights).flatten(1, 2)
+    )  # (N, T, 4)
+    row = torch.arange(len(states)).unsqueeze(-1)
+    return torch.stack([states[row, before + k - 1] * weights[..., k : k + 1] for k in range(4)]).sum(0)
+
+
+def _lift(scores: Tensor, table: Tensor) -> Tensor:
+    """Lifts (N, T) mm from normal scores (N, T) by quantiles (N, Q), linear between them."""
+    low, high = LIFT_SCORES
+    place = (scores.clamp(low, high) - low) / (high - low) * (table.shape[1] - 1)
+    before = place.floor().clamp(max=table.shape[1] - 2).long()
+    return torch.lerp(table.gather(1, before), table.gather(1, before + 1), place - before)
 
 
 def limit_turns(bones: Tensor) -> Tensor:
-    """Unit bones (N, T, E, 3) that follow the given ones in time, turning 0.4 rad a frame at most."""
+    """Unit bones (N, T, E, 3) that follow the given ones in time, turning 0.3 rad a frame at most."""
     kept = [bones[:, 0]]
     limits = bones.new_tensor([0.0, _FASTEST_TURN])
     for wanted in bones.unbind(1)[1:]:
         kept.append(_bend_into(wanted, kept[-1], limits))
     return torch.stack(kept, dim=1)
+
+
+def soften(bones: Tensor) -> Tensor:
+    """Unit bones (N, T, E, 3) averaged in time with a Gaussian of 2 frames."""
+    reach = math.ceil(2.5 * _SOFT_FRAMES)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / _SOFT_FRAMES) ** 2)
+    rows = pad(bones.movedim(1, -1).flatten(1, 2), (reach, reach), mode="replicate")  # (N, 3E, T + 2 reach)
+    rows = conv1d(rows.flatten(0, 1).unsqueeze(1), (kernel / kernel.sum()).view(1, 1, -1))
+    return normalize(rows.view(len(bones), *bones.shape[2:], -1).movedim(-1, 1), dim=-1)
 
 
 def keep_bends(bones: Tensor, bend: Tensor, skeleton: Skeleton) -> Tensor:
@@ -114,25 +157,3 @@ def _bend_into(vector: Tensor, before: Tensor, limits: Tensor) -> Tensor:
     side = normalize(vector - along * before, dim=-1)
     angle = along.arccos().clamp(float(limits[0]), float(limits[1]))
     return torch.where((along.arccos() - angle).abs() > 1e-6, before * angle.cos() + side * angle.sin(), vector)
-
-
-def _move(relative: Tensor, moves: Tensor, generator: torch.Generator) -> Tensor:
-    """Joints (N, T, J, 3) mm turned, walked by moves (N, T, 3), set on the floor; mean root at 0, 0."""
-    speed = moves[..., :2].mean(1).norm(dim=-1)  # (N,) m/s
-    slower = (_FASTEST / speed.clamp(min=_FASTEST)).unsqueeze(-1)
-    side = torch.randint(2, (len(moves),), generator=generator) * 2.0 - 1.0
-    circle = side * speed.clamp(max=_FASTEST) * 1000.0 / _RADIUS_MM  # rad/s that keep a walker in the capture area
-    start = torch.rand(len(moves), 1, generator=generator) * 2 * math.pi
-    heading = start + ((moves[..., 2] + circle.unsqueeze(-1)) / FPS).cumsum(1)
-    turn = yaw_matrix(heading)  # (N, T, 3, 3)
-    step = torch.cat([moves[..., :2] * slower.unsqueeze(-1), torch.zeros_like(moves[..., :1])], dim=-1)
-    path = (turn @ step.unsqueeze(-1)).squeeze(-1).cumsum(1) * (1000.0 / FPS)
-    path = path - path.mean(1, keepdim=True)
-    path[..., 2] = _smooth(_ANKLE_MM - relative[..., 2].amin(-1))
-    return relative @ turn.mT + path.unsqueeze(2)
-
-
-def _smooth(heights: Tensor) -> Tensor:
-    """Moving average over 9 frames, (N, T) -> (N, T)."""
-    padded = pad(heights.unsqueeze(1), (_ROOT_FRAMES // 2, _ROOT_FRAMES // 2), mode="replicate")
-    return avg_pool1d(padded, _ROOT_FRAMES, stride=1).squeeze(1)
