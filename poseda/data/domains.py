@@ -41,8 +41,8 @@ class DomainConfig(DetectionOptions):
     test_subjects: tuple[str, ...] = ()
     """Subjects to evaluate on; empty = the domain's own."""
     noise: str = "none"
-    """Detector noise put on the 2D: none, cpn (5.4 px at a 400 px box), hrnet (4.4), wild (10, with many left/right swaps
-    and misses), or the mean error in px at a 400 px box."""
+    """Detector noise put on the 2D: none, cpn (5.4 px at a 400 px box), hrnet (4.4), wild (10, with many left/right
+    swaps and misses), or the mean error in px at a 400 px box."""
     every: int = 1
     """Keep one frame in so many."""
     max_frames: int = 0
