@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq, fsolve
+from scipy.optimize import brentq, fsolve, linear_sum_assignment
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from poseda.data.batches import SourceBatch, TargetBatch
+from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetSampler
 from poseda.errors import ConfigError
-from poseda.geometry.camera import Camera
+from poseda.geometry.camera import Camera, normalise_screen
 from poseda.stages.base import Setting
 from poseda.stages.gpa import GPA, GPAConfig, aligned_root
+from poseda.stages.gpa.body_size import relative_size
+from poseda.stages.gpa.pairing import assign, log_aspect, one_to_one, transport_cost
+from poseda.stages.gpa.placing import Placing, measure, smooth_path
 
 ROOT = 0
 
@@ -141,20 +146,79 @@ def test_where_the_source_person_stood_does_not_matter(scene):
     torch.testing.assert_close(align(source, keypoints, cameras)[0], align(moved, keypoints, cameras)[0])
 
 
-def test_only_visible_joints_are_measured_and_a_missing_root_is_the_centre_of_their_box(scene):
-    source, keypoints, cameras = (part[:12] for part in scene)
-    visible = torch.ones(12, 17, dtype=torch.bool)
-    visible[:, [ROOT, 3, 13]] = False
-    broken = keypoints.masked_fill(~visible.unsqueeze(-1), 0.0)
-    root, found = aligned_root(source, broken, visible, cameras, root=ROOT, refine_iters=10)
+def hide(scene, joints, count=12):
+    """The first people with some joints missing, as clips store it: visible False, keypoints 0."""
+    source, keypoints, cameras = (part[:count] for part in scene)
+    visible = torch.ones(count, 17, dtype=torch.bool)
+    visible[:, joints] = False
+    return source, keypoints.masked_fill(~visible.unsqueeze(-1), 0.0), visible, cameras
+
+
+@pytest.mark.parametrize("scale", ["box", "diagonal", "spread"])
+def test_without_root_and_a_hip_the_boxes_of_the_visible_joints_meet(scene, scale):
+    source, keypoints, visible, cameras = hide(scene, [ROOT, 3, 4, 13])
+    root, found = aligned_root(
+        source, keypoints, visible, cameras, root=ROOT, refine_iters=25, scale=scale, hips=(1, 4)
+    )  # fmt: skip
     assert bool(found.all())
     placed = (source - source[:, :1] + root[:, None]).numpy()
     for i in range(12):
-        shown, wanted = see(cameras[i], placed[i]), keypoints[i].numpy()
         kept = visible[i].numpy()
-        assert side(shown[kept]) == pytest.approx(side(wanted[kept]), rel=1e-4)
-        centre = (wanted[kept].max(0) + wanted[kept].min(0)) / 2
-        np.testing.assert_allclose(shown[ROOT], centre, atol=1e-6)
+        shown, wanted = see(cameras[i], placed[i])[kept], keypoints[i].numpy()[kept]
+        assert SIZES[scale](shown) == pytest.approx(SIZES[scale](wanted), rel=1e-4)
+        centres = [(points.max(0) + points.min(0)) / 2 for points in (shown, wanted)]
+        np.testing.assert_allclose(centres[0], centres[1], atol=1e-2)
+
+
+def test_a_missing_root_is_the_mid_hip_where_both_hips_are_seen(scene):
+    source, keypoints, visible, cameras = hide(scene, [ROOT])
+    root, _ = aligned_root(source, keypoints, visible, cameras, root=ROOT, hips=(1, 4))
+    np.testing.assert_allclose(
+        cameras.project(root).numpy(), (keypoints[:, 1] + keypoints[:, 4]).numpy() / 2, atol=1e-6
+    )  # fmt: skip
+
+
+SIZES = {
+    "box": side,
+    "diagonal": lambda points: np.hypot(*np.ptp(points, axis=0)),
+    "spread": lambda points: np.sqrt(points.var(0).sum()),
+}
+
+
+@pytest.mark.parametrize("scale", SIZES)
+def test_each_measure_is_matched_on_the_joints_that_both_sides_show(scene, scale):
+    source, keypoints, visible, cameras = hide(scene, [5, 6, 10], count=60)
+    root, found = aligned_root(source, keypoints, visible, cameras, root=ROOT, refine_iters=8, scale=scale)
+    assert bool(found.all())
+    placed = (source - source[:, :1] + root[:, None]).numpy()
+    kept = visible[0].numpy()
+    for i in range(60):
+        shown, wanted = see(cameras[i], placed[i])[kept], keypoints[i].numpy()[kept]
+        assert SIZES[scale](shown) == pytest.approx(SIZES[scale](wanted), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", SIZES)
+def test_no_measure_gives_a_gradient_that_is_not_finite(scale):
+    points = torch.zeros(3, 5, 2, requires_grad=True)
+    visible = torch.tensor([[True] * 5, [True] + [False] * 4, [False] * 5])
+    sizes = measure(points, visible, scale)
+    sizes.sum().backward()
+    assert bool(sizes.isfinite().all() & points.grad.isfinite().all())
+    assert float(sizes.detach().abs().max()) < 1e-15
+
+
+def test_the_published_figures_quirk_spreads_roots_by_the_focal_length(straight_camera, random_people):
+    """PoseDA's figure: the target root's offset from the image's centre, in screen units, times the depth."""
+    source = random_people(8).float()
+    cameras = straight_camera.expand(8)
+    targets = cameras.project(random_people(8, seed=3).float() + torch.tensor([600.0, 200.0, 5000.0]))
+    visible = torch.ones(8, 17, dtype=torch.bool)
+    quirk, _ = aligned_root(source, targets, visible, cameras, root=ROOT, refine_iters=0, divide_by_focal=False)
+    right, _ = aligned_root(source, targets, visible, cameras, root=ROOT, refine_iters=0)
+    torch.testing.assert_close(quirk[:, 2], right[:, 2])
+    torch.testing.assert_close(quirk[:, :2], right[:, :2] * 2.29)  # f in screen units: 2 * 1145 / 1000
+    screen = normalise_screen(targets[:, ROOT], 1000.0, 1000.0)
+    torch.testing.assert_close(quirk[:, :2] / quirk[:, 2:], screen)
 
 
 def test_gradients_through_the_refinement_agree_with_finite_differences(scene):
@@ -164,6 +228,23 @@ def test_gradients_through_the_refinement_agree_with_finite_differences(scene):
         (source.clone().requires_grad_(True), keypoints.clone().requires_grad_(True)),
         eps=1e-4, rtol=1e-4, atol=1e-5,
     )  # fmt: skip
+
+
+class Waiting(TorchDispatchMode):
+    """Notes the operators for which the CPU waits for a device: numbers read back, and shapes that depend on values."""
+
+    SLOW = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().split("::")[1].split(".")[0]
+        masks = [index for index in args[1] if index is not None] if name == "index" else []
+        if name in self.SLOW or any(index.dtype == torch.bool for index in masks):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
 
 
 # --- the stage ---
@@ -274,7 +355,248 @@ def test_a_window_that_an_earlier_stage_dropped_stays_dropped(scene):
     assert placed.weight.nonzero().squeeze(-1).tolist() == [i for i in range(120) if i != 7]
 
 
-@pytest.mark.parametrize("options", [{"refine_iters": -1}, {"nearest_joint_mm": -5.0}])
+# --- windows along the target's path ---
+
+
+def moving(scene, frames=9):
+    """Windows whose target roots go along a curve in the image, with jitter of a few pixels."""
+    source, target = batches(scene, frames)
+    time = torch.linspace(-1, 1, frames).view(1, -1, 1, 1)
+    way = torch.cat([80 * time, 30 * time.square()], -1)
+    jitter = 3 * torch.randn(len(target.cameras), frames, 1, 2, generator=torch.Generator().manual_seed(0))
+    return source, TargetBatch(target.keypoints[:, :1] + way + jitter, target.visible, target.cameras)
+
+
+def test_a_window_follows_the_targets_smoothed_root_at_one_depth(scene):
+    source, target = moving(scene)
+    placed = GPA(GPAConfig(path="target", path_smoothing=1.5)).align(source, target, torch.Generator())
+    root = placed.poses[:, :, ROOT]
+    assert float((root[..., 2] - root[:, :1, 2]).abs().max()) < 2e-3
+    before, after = (batch.poses - batch.poses[:, :, :1] for batch in (source, placed))
+    assert float((before - after).abs().max()) < 5e-3
+    seen, wanted = placed.cameras.project(root), target.keypoints[:, :, ROOT]
+    weights = np.exp(-((np.arange(9)[:, None] - np.arange(9)) ** 2) / (2 * 1.5**2))
+    smooth = np.einsum("ts,nsc->ntc", weights / weights.sum(1, keepdims=True), wanted.numpy())
+    np.testing.assert_allclose(seen.numpy(), smooth, atol=0.05)
+    rough = [points.diff(n=3, dim=1).abs().mean() for points in (seen, wanted)]
+    assert rough[0] < 0.2 * rough[1]
+
+
+def test_a_windows_depth_is_the_one_at_which_its_frames_together_are_as_large(scene):
+    source, target = moving(scene)
+    placed = GPA(GPAConfig(path="target", refine_iters=8)).align(source, target, torch.Generator())
+    shown = placed.cameras.project(placed.poses.double().float())
+    for i in range(0, 120, 11):
+        sums = [sum(side(frame) for frame in points[i].numpy()) for points in (shown, target.keypoints)]
+        assert sums[0] == pytest.approx(sums[1], rel=2e-3)
+
+
+def test_frames_that_cannot_be_measured_take_their_place_from_those_around_them():
+    path = torch.tensor([[[0.0, 0.0], [99.0, 99.0], [2.0, 0.0], [99.0, 0.0], [99.0, 0.0]]])
+    known = torch.tensor([[True, False, True, False, False]])
+    smooth = smooth_path(path, known, 0.3)
+    torch.testing.assert_close(smooth[0, :, 0], torch.tensor([0.0, 1.0, 2.0, 2.0, 2.0]), atol=0.02, rtol=0)
+    assert torch.equal(smooth_path(path, torch.zeros_like(known), 1.0), path)
+
+
+# --- pairing ---
+
+
+@pytest.mark.parametrize("size", [2, 8, 24, 64])
+@pytest.mark.parametrize("kind", ["plane", "space", "uniform"])
+def test_the_assignment_is_one_to_one_and_nearly_as_cheap_as_scipys(size, kind):
+    draws = torch.Generator().manual_seed(size)
+    if kind == "uniform":
+        cost = torch.rand(5, size, size, generator=draws)
+    else:
+        shape = (5, size, 2 if kind == "plane" else 4)
+        first, second = torch.randn(shape, generator=draws), 1.3 * torch.randn(shape, generator=draws) + 0.5
+        cost = torch.cdist(first, second).square()
+    match = assign(cost)
+    exact, found = 0.0, 0.0
+    for i in range(5):
+        assert sorted(match[i].tolist()) == list(range(size))
+        rows, columns = linear_sum_assignment(cost[i].numpy())
+        exact += float(cost[i, rows, columns].sum())
+        found += float(cost[i, torch.arange(size), match[i]].sum())
+    assert found <= (1.2 if kind == "uniform" else 1.02) * exact + 1e-5
+
+
+@pytest.mark.parametrize("cost", [torch.zeros(6, 6), torch.full((6, 6), 7.0), 1e6 * torch.eye(6), 1e12 * torch.eye(6)])
+def test_costs_without_a_choice_or_of_any_size_give_a_permutation(cost):
+    assert sorted(assign(cost).tolist()) == list(range(6))
+    assert sorted(one_to_one(torch.zeros(6, 6), rounds=1).tolist()) == list(range(6))
+
+
+def test_transport_cost_is_the_distance_of_what_is_measured_by_hand(scene):
+    source, target = batches(scene, dtype=torch.float64)
+    _, keypoints, visible, _ = hide(scene, [5, 6], count=120)
+    target = TargetBatch(keypoints[:, None], visible[:, None], target.cameras)
+    cost = transport_cost(source, target, Placing(root=ROOT), False).numpy()
+    kept = visible[0].numpy()
+
+    def features(points, width, height):
+        points = (2 * points - np.array([width, height])) / width
+        w, h = np.ptp(points[kept], axis=0)
+        return np.array([np.log(w + h), np.log(w / h), *points[ROOT]])
+
+    seen = source.cameras.project(source.poses[:, 0]).numpy()
+    mine = np.stack([features(points, 1024.0, 1024.0) for points in seen])
+    sizes = zip(keypoints.numpy(), target.cameras.width.numpy(), target.cameras.height.numpy(), strict=True)
+    theirs = np.stack([features(*one) for one in sizes])
+    spread = np.concatenate([mine, theirs]).std(0, ddof=1)
+    np.testing.assert_allclose(cost, (((mine[:, None] - theirs) / spread) ** 2).sum(-1), rtol=1e-6)
+    complete = TargetBatch(keypoints[:, None], torch.ones_like(visible[:, None]), target.cameras)
+    args = source, complete, Placing(root=ROOT)
+    torch.testing.assert_close(transport_cost(*args, True), transport_cost(*args, False))
+
+
+def aspects(source, placed, target):
+    """Mean distance of log aspects of placed people and of the boxes of the targets whose roots they stand on."""
+    shown = placed.cameras.project(placed.poses[:, 0])
+    roots = (shown[:, None, ROOT] - target.keypoints[None, :, 0, ROOT]).norm(dim=-1)
+    taken = target.keypoints[roots.argmin(1), 0]
+    everything = torch.ones(17, dtype=torch.bool).expand(len(shown), 17)
+    return float((log_aspect(shown, everything) - log_aspect(taken, everything)).abs().mean())
+
+
+def test_partners_by_aspect_and_by_transport_are_nearer_than_by_chance(scene):
+    source, target = batches(scene)
+    off = {}
+    for pairing in ("random", "aspect", "transport"):
+        stage = GPA(GPAConfig(pairing=pairing, neighbours=16))
+        off[pairing] = aspects(source, stage.align(source, target, torch.Generator().manual_seed(1)), target)
+    assert off["aspect"] < 0.4 * off["random"]
+    assert off["transport"] < 0.9 * off["random"]
+
+
+@pytest.mark.parametrize("pairing", ["random", "aspect", "transport"])
+@pytest.mark.parametrize("pool", ["batch", "target"])
+def test_every_pairing_and_pool_places_windows_where_targets_stand(tiny_clips, small_lifter, pairing, pool):
+    source, target = tiny_clips
+    stage = GPA(GPAConfig(pairing=pairing, pool=pool))
+    stage.prepare(Setting(small_lifter(), source, target.unlabelled(), 1, 0, torch.Generator()))
+    first = SourceSampler(source, 3).draw(32, torch.Generator().manual_seed(0))
+    partner = TargetSampler(target.unlabelled(), 3).draw(32, torch.Generator().manual_seed(1))
+    placed = [stage.align(first, partner, torch.Generator().manual_seed(2)) for _ in range(2)]
+    assert torch.equal(placed[0].poses, placed[1].poses)
+    shown = placed[0].cameras.project(placed[0].poses[:, 1, ROOT])
+    from_where = partner.keypoints[:, 1, ROOT] if pool == "batch" else target.keypoints[:, ROOT]
+    nearest = (shown[:, None] - from_where).norm(dim=-1).min(1).values
+    assert float(nearest.max()) < 0.05
+
+
+@pytest.mark.parametrize("pairing", ["random", "aspect", "transport"])
+@pytest.mark.parametrize("path", ["source", "target"])
+def test_nothing_in_a_step_waits_for_the_device(tiny_clips, small_lifter, pairing, path):
+    source, target = tiny_clips
+    stage = GPA(GPAConfig(pairing=pairing, path=path, pool="target", scale="spread"))
+    stage.prepare(Setting(small_lifter(), source, target.unlabelled(), 1, 0, torch.Generator()))
+    first = SourceSampler(source, 3).draw(32, torch.Generator().manual_seed(0))
+    partner = TargetSampler(target.unlabelled(), 3).draw(32, torch.Generator().manual_seed(1))
+    stage.align(first, partner, torch.Generator())  # the sampler of these windows is made once
+    with Waiting() as waiting:
+        stage.align(first, partner, torch.Generator())
+        assert waiting.found == []
+        bool(first.weight.any())
+        first.weight[first.weight > 0]
+    assert waiting.found == ["_local_scalar_dense", "index"], "what would wait is noticed"
+
+
+def test_a_pool_of_the_whole_target_needs_to_have_seen_it(scene):
+    source, target = batches(scene)
+    with pytest.raises(ConfigError, match="prepare"):
+        GPA(GPAConfig(pool="target")).align(source, target, torch.Generator())
+
+
+# --- body size ---
+
+
+def on_floor(clips, size, cameras):
+    """People of `size` times their size who walk about on the floor z = 0 before `cameras` of a rig, one a sequence."""
+    turn = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # y down -> z up
+    world = size * (clips.poses - clips.poses[:, :1]) @ turn.T
+    ankles = [clips.skeleton.index(name) for name in ("lankle", "rankle")]
+    world[..., 2] -= world[:, ankles, 2].amin(-1)[:, None] - 80.0 * size
+    draws = torch.Generator().manual_seed(0)
+    place = torch.rand(len(clips.sequences), 1, 2, generator=draws) * 1600 - 800
+    world[..., :2] += place[clips.sequence_index]
+    poses = cameras[clips.camera_index].world_to_camera(world)
+    points = cameras[clips.camera_index].project(poses)
+    return clips._derive(poses=poses, keypoints=points, cameras=cameras)
+
+
+def looking_down(count, height, distance, seed):
+    """Cameras around the origin at some height, that look at a point 0.9 m above it."""
+    rng = np.random.default_rng(seed)
+    rotations, shifts = [], []
+    for angle in rng.uniform(0, 2 * np.pi, count):
+        centre = np.array([distance * np.cos(angle), distance * np.sin(angle), height])
+        ahead = np.array([0, 0, 900.0]) - centre
+        ahead /= np.linalg.norm(ahead)
+        right = np.cross(ahead, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        rotation = np.stack([right, np.cross(ahead, right), ahead])
+        rotations.append(rotation)
+        shifts.append(-rotation @ centre)
+    lens = {"fx": 1200.0, "fy": 1200.0, "cx": 500.0, "cy": 500.0, "width": 1000.0, "height": 1000.0}
+    return Camera.create(**lens, R=torch.tensor(np.array(rotations)), t=torch.tensor(np.array(shifts)))
+
+
+@pytest.fixture(scope="module")
+def standing(make_clips):
+    """Source people on a floor, and a function that gives target people of another size elsewhere."""
+    far, near = looking_down(4, 1700.0, 5000.0, 0), looking_down(4, 1300.0, 3600.0, 1)
+    source = on_floor(make_clips(sequences=160, frames=5, seed=5, bend=0.15, cameras=far), 1.0, far)
+    people = make_clips(sequences=160, frames=5, seed=6, bend=0.15, cameras=near)
+    return source, lambda size: on_floor(people, size, near)
+
+
+@pytest.mark.parametrize("size", [0.85, 1.0, 1.15])
+def test_the_size_of_target_bodies_is_found_from_the_floor(standing, size):
+    source, target = standing
+    found = relative_size(source, target(size).unlabelled())
+    assert found is not None
+    assert found[0] == pytest.approx(size, rel=0.025)
+
+
+def test_bodies_are_made_as_large_as_the_targets(standing, small_lifter):
+    source, target = standing
+    clips = target(0.85).unlabelled()
+    stage = GPA(GPAConfig(scale_source="floor", refine_iters=6))
+    remark = stage.prepare(Setting(small_lifter(), source, clips, 1, 0, torch.Generator()))
+    assert "target bodies estimated at 0.8" in remark
+    first = SourceSampler(source, 5).draw(24, torch.Generator().manual_seed(0))
+    partner = TargetSampler(clips, 5).draw(24, torch.Generator().manual_seed(1))
+    placed = stage.align(first, partner, torch.Generator())
+    before, after = (batch.poses - batch.poses[:, 2:3, :1] for batch in (first, placed))
+    torch.testing.assert_close(after, stage.size * before, atol=5e-3, rtol=1e-5)
+    plain = GPA(GPAConfig(refine_iters=6)).align(first, partner, torch.Generator())
+    torch.testing.assert_close(placed.poses[:, 2, 0], stage.size * plain.poses[:, 2, 0], rtol=1e-4, atol=0.1)
+
+
+def test_without_extrinsics_or_a_floor_bodies_stay_as_they_are_and_the_log_says_so(standing, make_clips, small_lifter):
+    source, target = standing
+    unknown = make_clips().unlabelled()  # its camera is in the world's origin
+    afloat = target(1.0)
+    afloat = afloat._derive(cameras=replace(afloat.cameras, t=afloat.cameras.t + 4000 * afloat.cameras.R[:, :, 2]))
+    assert relative_size(source, unknown) is None
+    assert relative_size(make_clips(), target(1.0).unlabelled()) is None
+    assert relative_size(source, afloat.unlabelled()) is None
+    stage = GPA(GPAConfig(scale_source="floor"))
+    remark = stage.prepare(Setting(small_lifter(), source, unknown, 1, 0, torch.Generator()))
+    assert remark.startswith("scale_source=floor leaves bodies as recorded")
+    assert stage.size == 1.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"refine_iters": -1}, {"nearest_joint_mm": -5.0}, {"neighbours": 0}, {"path_smoothing": 0.0},
+        {"pairing": "nearest"}, {"pool": "all"}, {"scale": "height"}, {"path": "straight"}, {"scale_source": "yes"},
+    ],
+)  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options):
-    with pytest.raises(ConfigError, match=next(iter(options))):
+    with pytest.raises(ConfigError, match=next(iter(options))) as caught:
         GPAConfig(**options)
+    assert "\n" not in str(caught.value)

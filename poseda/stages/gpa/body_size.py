@@ -1,0 +1,109 @@
+"""How large the target's people are beside the source's, from 2D and the floor that they stand on.
+
+One view confounds size and depth. Where the camera's place over the floor is known (world z = 0), the lower ankle of a
+standing person gives the depth: its ray meets the height of a standing ankle there. All joints of an upright person lie
+near the vertical plane through that ankle that faces the camera, so that rays become lengths. The same measurement on
+the source's own 2D, whose people have known size, takes the bias of that plane away. Our own; nothing is learned.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poseda.data.clips import Clips, LabelledClips, UnlabelledClips
+from poseda.geometry.camera import Camera, project_frames
+from poseda.skeleton import Skeleton
+
+LARGEST_LEAN = 0.25
+"""Upright: between the pelvis and the thorax, sideways is at most this share of upwards."""
+STRAIGHT_LEG = 0.97
+"""Upright: ankle to hip is at least this share of shank and thigh together."""
+HIGHEST_ANKLE_MM = 250.0
+"""Where the source's lower ankle is usually higher than this, or below 0, its world has no floor at z = 0."""
+PLAUSIBLE = (0.5, 2.0)
+"""An estimate outside says that the target's floor is not at z = 0 either."""
+FEWEST_FRAMES = 50
+"""Fewer upright frames than this on either side give no estimate."""
+MOST_FRAMES = 50_000
+"""Frames measured on each side, evenly spread."""
+FIXED_POINT_STEPS = 4
+_JOINTS = ("lankle", "rankle", "lknee", "rknee", "lhip", "rhip", "pelvis", "thorax")
+
+
+def has_extrinsics(cameras: Camera) -> Tensor:
+    """(N,) bool: the camera is somewhere, and not in the world's origin by default."""
+    eye = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
+    return (eye != cameras.R).flatten(1).any(-1) | (cameras.t != 0).any(-1)
+
+
+def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float, int] | None:
+    """Size of the target's people over that of the source's, and the target frames behind it; None: it cannot be said.
+
+    It cannot where a camera has no extrinsics, a joint set lacks legs, pelvis or thorax, hardly anybody stands upright,
+    or the numbers show that the floor is not at z = 0. The height of a standing ankle is measured on the source and
+    grows with the body.
+    """
+    if any(not bool(has_extrinsics(clips.cameras).all()) for clips in (source, target)):
+        return None
+    if any(name not in clips.skeleton.joints for clips in (source, target) for name in _JOINTS):
+        return None
+    source = source.subsample(-(-source.num_frames // MOST_FRAMES))
+    target = target.subsample(-(-target.num_frames // MOST_FRAMES))
+    cameras = source.cameras_at(torch.arange(source.num_frames, device=source.poses.device))
+    ankles = [source.skeleton.index(name) for name in ("lankle", "rankle")]
+    ankle = float(cameras.camera_to_world(source.poses[:, ankles])[..., 2].amin(-1).median())
+    if not 0 < ankle < HIGHEST_ANKLE_MM:
+        return None
+    mine = _sizes(source, project_frames(cameras, source.poses), torch.ones_like(source.visible), ankle)
+    if len(mine) < FEWEST_FRAMES:
+        return None
+    factor, count = 1.0, 0
+    for _ in range(FIXED_POINT_STEPS):
+        theirs = _sizes(target, target.keypoints, target.visible, factor * ankle)
+        count = len(theirs)
+        if count < FEWEST_FRAMES:
+            return None
+        factor = float(theirs.median() / mine.median())
+        if not PLAUSIBLE[0] < factor < PLAUSIBLE[1]:
+            return None
+    return factor, count
+
+
+def _sizes(clips: Clips, keypoints: Tensor, visible: Tensor, ankle: float) -> Tensor:
+    """Heights (n,) mm of the upright people."""
+    cameras = clips.cameras_at(torch.arange(clips.num_frames, device=keypoints.device))
+    size, upright = standing_size(keypoints, visible, cameras, clips.skeleton, ankle)
+    return size[upright]
+
+
+def standing_size(
+    keypoints: Tensor, visible: Tensor, cameras: Camera, skeleton: Skeleton, ankle: float
+) -> tuple[Tensor, Tensor]:
+    """Ankle to thorax (N,) mm of people (N, J, 2) px who stand with an ankle at height `ankle` mm; (N,) bool: upright.
+
+    Lengths in the vertical plane through the nearer of the two places where the ankles' rays meet that height: a lifted
+    foot would be taken for one that stands farther away.
+    """
+    wanted = [skeleton.index(name) for name in _JOINTS]
+    rays = cameras.unproject(keypoints[:, wanted])
+    rays = torch.cat([rays, torch.ones_like(rays[..., :1])], -1)
+    directions = (cameras.R.mT.unsqueeze(1) * rays.unsqueeze(-2)).sum(-1)  # (N, 8, 3), world
+    centre = cameras.centre()
+    ahead = cameras.R[:, 2, :2]
+    ahead = ahead / ahead.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    aside = torch.stack([ahead[:, 1], -ahead[:, 0]], -1)
+    forward = (directions[..., :2] * ahead.unsqueeze(1)).sum(-1)  # (N, 8)
+    across = (directions[..., :2] * aside.unsqueeze(1)).sum(-1) / forward
+    climb = directions[..., 2] / forward
+    distance = ((ankle - centre[:, 2:]) / climb[:, :2]).masked_fill(climb[:, :2] >= 0, torch.inf).amin(-1)
+    plane = torch.stack([across, climb], -1) * distance[:, None, None]
+    ankles, knees, hips, pelvis, thorax = plane[:, 0:2], plane[:, 2:4], plane[:, 4:6], plane[:, 6], plane[:, 7]
+    shank, thigh = (knees - ankles).norm(dim=-1), (hips - knees).norm(dim=-1)
+    straight = (hips - ankles).norm(dim=-1) > STRAIGHT_LEG * (shank + thigh)
+    rise = thorax - pelvis
+    upright = (rise[:, 1] > 0) & (rise[:, 0].abs() < LARGEST_LEAN * rise[:, 1]) & straight.any(-1)
+    upright = upright & (hips[..., 1] > knees[..., 1]).all(-1) & (knees[..., 1] > ankles[..., 1]).all(-1)
+    size = (shank + thigh).amax(-1) + rise.norm(dim=-1)
+    seen = visible[:, wanted].all(-1) & (forward > 0).all(-1) & distance.isfinite()
+    return size, upright & seen
