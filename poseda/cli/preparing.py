@@ -9,6 +9,7 @@ from pathlib import Path
 
 from poseda.cli.schema import PrepareJob
 from poseda.data.archive import open_archive
+from poseda.data.clean import thin_recording
 from poseda.data.doctor import Report, examine, examine_raw
 from poseda.data.domains import list_domains
 from poseda.data.prepare import open_raw_dataset, prepare_dataset
@@ -34,8 +35,12 @@ def prepare_data(job: PrepareJob) -> None:
         print(f"note: {dataset.notes}")
     print(f"licence: {dataset.licence}")
     print(f"Look at it: python -m poseda.prepare check={output}")
-    found_by_name = not job.output and job.dataset in list_domains()
-    print(f"Use it: target={job.dataset}" if found_by_name else f"Use it: target=archive target.path={output}")
+    if "test" not in prepared.archives:
+        print(f"Use it: source=archive source.path={prepared.archives['train']}, which is then split by subject.")
+    elif not job.output and job.dataset in list_domains():
+        print(f"Use it: target={job.dataset}")
+    else:
+        print(f"Use it: target=archive target.path={output}")
 
 
 def check_data(job: PrepareJob) -> None:
@@ -72,7 +77,8 @@ def _examine_raw(job: PrepareJob, path: Path) -> dict[str, tuple[Report, list[st
 
     def recordings() -> Iterator[Recording]:
         for number, unit in enumerate(dataset.units, 1):
-            yield from (item for item in unit.read() if isinstance(item, Recording))
+            found = (item for item in unit.read() if isinstance(item, Recording))
+            yield from (thin_recording(item, dataset.fps) for item in found)
             bar(number, len(dataset.units), unit.name)
 
     facts = {"name": dataset.name, "label_scale": dataset.label_scale, "keypoints": dataset.keypoints}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,6 +92,15 @@ def thinning(fps: float, wanted: float, name: str) -> int:
     if every < 1 or abs(fps / (every * wanted) - 1) > RATE_TOLERANCE:
         raise DataError(f"{name}: {fps:g} frames/s cannot be thinned to {wanted:g} by taking every n-th frame.")
     return every
+
+
+def thin_recording(recording: Recording, fps: float) -> Recording:
+    """The recording at `fps`, by taking every n-th frame; DataError unless n is a whole number."""
+    every = thinning(recording.fps, fps, recording.name)
+    arrays = ("keypoints", "poses", "confidence", "keep", "scored")
+    given = {name: getattr(recording, name) for name in arrays}
+    thinned: dict[str, Any] = {name: None if x is None else x[::every] for name, x in given.items()}
+    return replace(recording, fps=recording.fps / every, **thinned)
 
 
 def _check_shapes(recording: Recording, skeleton: Skeleton) -> None:

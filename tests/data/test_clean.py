@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poseda.data.clean import clean_recordings, thinning
+from poseda.data.clean import clean_recordings, thin_recording, thinning
 from poseda.data.clips import LabelledClips, Provenance, UnlabelledClips
 from poseda.data.recordings import Recording
 from poseda.errors import DataError
@@ -85,3 +85,10 @@ def test_nothing_left_is_none_and_wrong_shapes_name_the_recording():
     assert clean(recording(keep=np.zeros(6, bool)))[0] is None
     with pytest.raises(DataError, match=r"S1/walk: poses has shape \(6, 16, 3\); expected \(6, 17, 3\) \(h36m17\)"):
         clean(recording(poses=np.ones((6, 16, 3))))
+
+
+def test_a_thinned_recording_keeps_every_second_of_everything():
+    one = recording(5, confidence=np.full((5, 17), 0.5), scored=np.arange(5) > 1)
+    thin = thin_recording(one, 25.0)
+    assert thin.fps == 25 and thin.keep is None and thin.scored.tolist() == [False, True, True]
+    np.testing.assert_array_equal(thin.poses, one.poses[::2])

@@ -27,13 +27,17 @@ COCO18 = [
 ]  # fmt: skip
 
 
+def write_smpl(folder):
+    """A folder with both body models and SPIN's regressor, legs left first."""
+    write_body(folder / "basicModel_f_lbs_10_207_0_v1.0.0.pkl", BODIES["f"])
+    write_body(folder / "basicmodel_m_lbs_10_207_0_v1.0.0.pkl", BODIES["m"])
+    np.save(folder / "J_regressor_h36m.npy", ROWS[SPIN_ORDER])
+    return str(folder)
+
+
 @pytest.fixture
 def smpl(tmp_path):
-    """A folder with both body models and SPIN's regressor, legs left first."""
-    write_body(tmp_path / "smpl" / "basicModel_f_lbs_10_207_0_v1.0.0.pkl", BODIES["f"])
-    write_body(tmp_path / "smpl" / "basicmodel_m_lbs_10_207_0_v1.0.0.pkl", BODIES["m"])
-    np.save(tmp_path / "smpl" / "J_regressor_h36m.npy", ROWS[SPIN_ORDER])
-    return str(tmp_path / "smpl")
+    return write_smpl(tmp_path / "smpl")
 
 
 def walking(rng, frames=FRAMES):

@@ -31,14 +31,18 @@ def world(body, poses, betas, trans, rows):
     return 1000 * (pose_h36m(body, poses, betas, rows) + trans[:, None])
 
 
-@pytest.fixture
-def smplh(tmp_path):
+def write_smplh(folder):
     """SMPL+H of both genders as its makers pack it, and the regressor beside them."""
     bodies = {"female": make_body(52, shapes=16, seed=1), "male": make_body(52, shapes=16, seed=2)}
     for gender, body in bodies.items():
-        write_body(tmp_path / "smplh" / gender / "model.npz", body)
-    np.save(tmp_path / "smplh" / "J_regressor_h36m_correct.npy", h36m_rows(bodies["female"]))
-    return str(tmp_path / "smplh"), bodies
+        write_body(folder / gender / "model.npz", body)
+    np.save(folder / "J_regressor_h36m_correct.npy", h36m_rows(bodies["female"]))
+    return str(folder), bodies
+
+
+@pytest.fixture
+def smplh(tmp_path):
+    return write_smplh(tmp_path / "smplh")
 
 
 def test_motions_of_a_tree_by_subject(tmp_path, smplh):

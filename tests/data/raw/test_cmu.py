@@ -138,8 +138,8 @@ def test_what_is_not_cmu_is_refused(known, tmp_path):
 DAZ = {"lhip": "lThigh", "lknee": "lShin", "lankle": "lFoot", "rhip": "rThigh", "rknee": "rShin", "rankle": "rFoot"}
 
 
-def daz(head: float = 14.0) -> str:
-    """The Daz-friendly release's joints, centimetres, two rest poses before two frames."""
+def daz(head: float = 14.0, frames: int = 2) -> str:
+    """The Daz-friendly release's joints, centimetres, two rest poses before the frames."""
 
     def joint(name: str, offset: str, *children: str, kind: str = "JOINT") -> str:
         moves = "6 Xposition Yposition Zposition" if kind == "ROOT" else "3"
@@ -159,8 +159,8 @@ def daz(head: float = 14.0) -> str:
     text = "HIERARCHY\n" + joint("hip", "0 0 0", joint("abdomen", "0 5 0", chest), lleg, rleg, kind="ROOT")
     width = 3 + 3 * text.count("JOINT") + 3
     rest, frame = ["0"] * width, ["1", "90", "2", *["7"] * (width - 3)]
-    rows = "".join(" ".join(row) + "\n" for row in (rest, rest, frame, frame))
-    return f"{text}MOTION\nFrames: 4\nFrame Time: 0.0083333\n{rows}"
+    rows = "".join(" ".join(row) + "\n" for row in (rest, rest, *[frame] * frames))
+    return f"{text}MOTION\nFrames: {frames + 2}\nFrame Time: 0.0083333\n{rows}"
 
 
 def test_daz_release(tmp_path):

@@ -45,8 +45,7 @@ def camera(half: str, number: int, lens: bool = True) -> Camera:
     )  # fmt: skip
 
 
-@pytest.fixture
-def takes() -> Takes:
+def known_takes() -> Takes:
     """World poses (T, 15, 3) mm of three people in both halves."""
     draw = np.random.default_rng(8)
     names = {"Train": {"Walking 1 chunk0": 7, "Box 1 chunk2": 6}, "Validate": {"Jog 1 chunk0": 8}}
@@ -58,6 +57,11 @@ def takes() -> Takes:
         for half, actions in names.items()
         for person in ("S1", "S2", "S3")
     }
+
+
+@pytest.fixture
+def takes() -> Takes:
+    return known_takes()
 
 
 def boxed(value: object) -> np.ndarray:
