@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from poseda.data.archive import load_archive, save_archive
     from poseda.data.clips import LabelledClips, Sequence, UnlabelledClips
-    from poseda.data.domains import Domain, DomainConfig, list_domains, load_domain
+    from poseda.data.detections import read_detections
+    from poseda.data.doctor import examine
+    from poseda.data.domains import Domain, DomainConfig, list_domains, load_domain, load_target
+    from poseda.data.prepare import open_raw_dataset, prepare_dataset
     from poseda.engine.checkpoint import load_lifter, save_lifter
     from poseda.engine.evaluate import evaluate_lifter
     from poseda.engine.supervised import TrainConfig, train_lifter
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from poseda.geometry.rigs import list_rigs, load_rig
     from poseda.lifters import create_lifter, list_lifters
     from poseda.lifters.inference import lift_clips
+    from poseda.lifters.official import load_official_checkpoint
     from poseda.lifters.wrapped import wrap
     from poseda.metrics.protocols import get_protocol
     from poseda.skeleton import Skeleton, get_skeleton
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "poseda.data.archive": ("load_archive", "save_archive"),
     "poseda.data.clips": ("LabelledClips", "Sequence", "UnlabelledClips"),
-    "poseda.data.domains": ("Domain", "DomainConfig", "list_domains", "load_domain"),
+    "poseda.data.detections": ("read_detections",),
+    "poseda.data.doctor": ("examine",),
+    "poseda.data.domains": ("Domain", "DomainConfig", "list_domains", "load_domain", "load_target"),
+    "poseda.data.prepare": ("open_raw_dataset", "prepare_dataset"),
     "poseda.engine.checkpoint": ("load_lifter", "save_lifter"),
     "poseda.engine.evaluate": ("evaluate_lifter",),
     "poseda.engine.supervised": ("TrainConfig", "train_lifter"),
@@ -45,6 +52,7 @@ _HOMES = {
     "poseda.geometry.rigs": ("list_rigs", "load_rig"),
     "poseda.lifters": ("create_lifter", "list_lifters"),
     "poseda.lifters.inference": ("lift_clips",),
+    "poseda.lifters.official": ("load_official_checkpoint",),
     "poseda.lifters.wrapped": ("wrap",),
     "poseda.metrics.protocols": ("get_protocol",),
     "poseda.skeleton": ("Skeleton", "get_skeleton"),
@@ -76,6 +84,7 @@ __all__ = [
     "adapt_lifter",
     "create_lifter",
     "evaluate_lifter",
+    "examine",
     "get_protocol",
     "get_skeleton",
     "lift_clips",
@@ -86,8 +95,13 @@ __all__ = [
     "load_archive",
     "load_domain",
     "load_lifter",
+    "load_official_checkpoint",
     "load_rig",
     "load_source_model",
+    "load_target",
+    "open_raw_dataset",
+    "prepare_dataset",
+    "read_detections",
     "save_archive",
     "save_lifter",
     "train_lifter",

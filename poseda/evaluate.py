@@ -33,23 +33,30 @@ COMMAND = Command(
 
 def evaluate(job: EvaluateJob) -> None:
     """Check, lift the test clips, print the table; write the numbers where `output` says."""
+    from functools import partial
     from pathlib import Path
 
     from poseda.cli.checks import check_evaluate
     from poseda.cli.report import evaluation_table, job_protocol
     from poseda.data.domains import load_test
-    from poseda.engine.checkpoint import load_lifter
+    from poseda.data.legacy import legacy_clips
     from poseda.engine.evaluate import evaluate_lifter
+    from poseda.engine.official import open_lifter
     from poseda.engine.records import write_results
     from poseda.engine.runtime import resolve_device
+    from poseda.lifters.inference import lift_clips
 
     check_evaluate(job)
     use_threads(job.threads)
     device = resolve_device(job.device)
-    lifter, card = load_lifter(job.checkpoint)
+    lifter, card = open_lifter(job.checkpoint)
     data = job.data
     clips = load_test(job.target, root=data.root, require=data.require, skeleton=lifter.skeleton.name).to(device)
-    evaluation = evaluate_lifter(lifter.to(device), clips, job_protocol(job))
+    if job.tails != "exact":
+        clips = legacy_clips(clips, lifter.frames, job.tails)
+    protocol = job_protocol(job)
+    lift = partial(lift_clips, lifter.to(device), flip=protocol.flip, config=job.lift)
+    evaluation = evaluate_lifter(lifter, clips, protocol, lift=lift)
     print(evaluation_table({lifter.name: evaluation}, clips.provenance))
     if job.output:
         results = {"checkpoint": job.checkpoint, "card": card, "target": evaluation.to_json()}

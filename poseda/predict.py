@@ -35,20 +35,21 @@ def predict(job: PredictJob) -> None:
     """Check, lift every frame once, write the files, say what is in them."""
     from poseda.cli.checks import check_predict
     from poseda.cli.predicting import animate, read_input
-    from poseda.engine.checkpoint import load_lifter
+    from poseda.engine.official import open_lifter
     from poseda.engine.predictions import save_predictions
     from poseda.engine.runtime import resolve_device
-    from poseda.stages.pipeline import lift_with_stages
+    from poseda.lifters.inference import lift_clips
     from poseda.stages.tto import TTO
 
     check_predict(job)
     use_threads(job.threads)
-    lifter, _ = load_lifter(job.checkpoint)
+    lifter, _ = open_lifter(job.checkpoint)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
         print(remark)
     clips = clips.to(resolve_device(job.device))
-    lifted = lift_with_stages(lifter.to(clips.keypoints.device), clips, [TTO()] if job.refine else [], flip=job.flip)
+    lifted = lift_clips(lifter.to(clips.keypoints.device), clips, flip=job.flip, config=job.lift)
+    lifted = TTO().refine(lifter, clips, lifted) if job.refine else lifted
     files = save_predictions(job.output, lifted, clips)
     sigma = "with sigma" if lifted.sigma is not None else "without sigma: this lifter has no uncertainty head"
     named = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1]}"

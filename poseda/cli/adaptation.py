@@ -11,14 +11,16 @@ from poseda.cli.results import ORACLE, SOURCE_ONLY, Results
 from poseda.cli.schema import AdaptJob
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.domains import Domain, Target, load_domain, load_target
-from poseda.engine.checkpoint import load_lifter, save_lifter
+from poseda.engine.checkpoint import save_lifter
 from poseda.engine.evaluate import evaluate_lifter, evaluate_unlabelled
+from poseda.engine.official import open_lifter
 from poseda.engine.predictions import save_predictions
 from poseda.engine.progress import Progress
 from poseda.engine.records import RunFolder, write_results
 from poseda.engine.runtime import resolve_device
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import CheckpointError, ConfigError
+from poseda.files.torch_files import is_torch_file
 from poseda.lifters import create_lifter
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips
@@ -42,10 +44,10 @@ class _Adaptation:
         self.job, self.progress = job, progress
         self.folder = RunFolder(job.folder)
         self.device = resolve_device(job.device)
-        asked = create_lifter(job.lifter.name, seed=job.seed, **job.lifter.options)
+        asked, self.origin = self._given() if job.checkpoint else (self._asked(), "")
         self.source = self._source(asked)
         self.target = self._target(asked)
-        self.lifter, self.origin = self._start(asked)
+        self.lifter = asked.to(self.device) if self.origin else self._shipped(asked)
         self.protocol = job_protocol(job)
         self.predictions: dict[str, LiftedClips] = {}
         self.stages: list[Stage] = []
@@ -74,19 +76,28 @@ class _Adaptation:
             raise ConfigError(f"oracle=true needs labels, and {target.name} has none; leave it out.")
         return target.to(self.device)
 
-    def _start(self, asked: Lifter) -> tuple[Lifter, str]:
-        """The source lifter and where it comes from, or the fresh one and '' where it must be trained."""
-        given = self.job.checkpoint
-        path = Path(given) if given else find_source_model(asked, self.source.train)
-        if path is None:
-            return asked.to(self.device), ""
-        lifter, _ = load_lifter(path)
-        if (lifter.name, lifter.options) != (asked.name, asked.options):
+    def _asked(self) -> Lifter:
+        return create_lifter(self.job.lifter.name, seed=self.job.seed, **self.job.lifter.options)
+
+    def _given(self) -> tuple[Lifter, str]:
+        """The lifter of the job's checkpoint, and where it comes from. An official one brings its own options."""
+        path = Path(self.job.checkpoint)
+        lifter, _ = open_lifter(path)
+        asked = self._asked()
+        if not is_torch_file(path) and (lifter.name, lifter.options) != (asked.name, asked.options):
             raise CheckpointError(
                 f"{path} holds {_describe(lifter)}, and the job asks for {_describe(asked)}: "
                 "give the checkpoint's lifter=... and its options, or another checkpoint."
             )
-        return lifter.to(self.device), f"source model: {path.name} ({'given' if given else 'shipped'})"
+        return lifter, f"source model: {path.name} (given)"
+
+    def _shipped(self, asked: Lifter) -> Lifter:
+        """The shipped source model where one fits lifter and data, else the fresh lifter, which is to be trained."""
+        path = find_source_model(asked, self.source.train)
+        if path is None:
+            return asked.to(self.device)
+        self.origin = f"source model: {path.name} (shipped)"
+        return open_lifter(path)[0].to(self.device)
 
     def _train_source(self) -> str:
         train = self.job.train

@@ -39,7 +39,9 @@ class Command:
 
 def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[str] | None = None) -> int:
     """Parse, check and do the work; exit code: 0 done, 1 a mistake that was explained, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    # both are natural: a checkpoint is a lifter's, and a command has one checkpoint
+    arguments = [word.removeprefix("lifter.") if word.startswith("lifter.checkpoint=") else word
+                 for word in (sys.argv[1:] if argv is None else argv)]  # fmt: skip
     if HELP_WORDS.intersection(arguments):
         from poseda.cli.help import help_text
 

@@ -12,6 +12,7 @@ from poseda.data.domains import DomainConfig
 from poseda.data.recordings import RawOptions
 from poseda.engine.supervised import TrainConfig
 from poseda.errors import ConfigError
+from poseda.lifters.inference import LiftConfig
 from poseda.stages.pipeline import AdaptConfig
 
 
@@ -125,7 +126,8 @@ class AdaptJob(Run):
     stage_configs: Mapping[str, StageChoice] = field(default_factory=dict)
     """The settings of each name in `stages`; on the command line <stage>.<option>=..."""
     checkpoint: str = ""
-    """Source-trained lifter to start from; empty: the shipped one where it fits, else one is trained."""
+    """Source-trained lifter to start from: ours, or an official checkpoint (docs/lifters.md), which brings its own
+    lifter; empty: the shipped one where it fits, else one is trained."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Supervised training of the source model and of the oracle."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
@@ -149,7 +151,7 @@ class EvaluateJob(Machine):
     """Score a lifter's checkpoint on the test clips of a domain."""
 
     checkpoint: str = ""
-    """The lifter: a checkpoint that train or adapt wrote."""
+    """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
     target: DomainConfig = field(default_factory=lambda: DomainConfig(name="3dhp"))
     """The labelled domain to score on; target=archive target.path=FILE takes an archive."""
     protocol: str = "official17"
@@ -158,6 +160,11 @@ class EvaluateJob(Machine):
     """Average with the mirrored input; null: as the protocol says."""
     output: str = ""
     """JSON file for the numbers; empty: print only."""
+    tails: Literal["exact", "mixste", "hot", "motionbert"] = "exact"
+    """How sequences are cut into a lifter's windows: exact scores each frame once; the others do as these papers did,
+    counting some frames twice or leaving some out."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    """Lifting of whole clips."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where prepared data sets lie."""
 
@@ -167,7 +174,7 @@ class PredictJob(DetectionOptions, Machine):
     """Lift 2D keypoints to 3D poses in millimetres."""
 
     checkpoint: str = ""
-    """The lifter: a checkpoint that train or adapt wrote."""
+    """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
     input: str = ""
     """An archive, or a 2D detector's file or folder (docs/datasets.md lists the formats)."""
     output: str = "poses.npz"
@@ -178,6 +185,8 @@ class PredictJob(DetectionOptions, Machine):
     """Refine the poses by test-time optimisation, with its defaults."""
     flip: bool = False
     """Average with the mirrored input."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    """Lifting of whole clips."""
 
     def __post_init__(self) -> None:
         Machine.__post_init__(self)
@@ -201,12 +210,23 @@ class PrepareJob(RawOptions, Job):
     """
 
 
+@dataclass(frozen=True)
+class ExportJob(Job):
+    """Write a lifter as a program for other runtimes."""
+
+    checkpoint: str = ""
+    """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
+    output: str = ""
+    """File to write: .pt2 for torch.export, .onnx for ONNX."""
+
+
 JOBS: dict[str, type[Job]] = {
     "train": TrainJob,
     "adapt": AdaptJob,
     "evaluate": EvaluateJob,
     "predict": PredictJob,
     "prepare": PrepareJob,
+    "export": ExportJob,
 }
 
 

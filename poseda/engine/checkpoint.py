@@ -33,7 +33,7 @@ def save_lifter(path: Path | str, lifter: Lifter, card: Mapping[str, object], *,
     finite (in float16, if `half`) and for a card that is not plain.
     """
     stored = "float16" if half else "float32"
-    header = {**_description(lifter), "format": FORMAT, "stored": stored, "card": dict(card)}
+    header = {**describe_lifter(lifter), "format": FORMAT, "stored": stored, "card": dict(card)}
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -104,7 +104,7 @@ def load_state(path: Path | str) -> dict[str, Any]:
     return state
 
 
-def _description(lifter: Lifter) -> dict[str, object]:
+def describe_lifter(lifter: Lifter) -> dict[str, object]:
     """What must agree between a checkpoint and the lifter that is built from it."""
     return {
         "lifter": lifter.name,
@@ -161,7 +161,7 @@ def _expected_tensors(
             raise CheckpointError(f"{path}: its options do not make a {name}: {one_line(error)}") from error
     else:
         lifter = into
-    for field, expected in json.loads(json.dumps(_description(lifter))).items():
+    for field, expected in json.loads(json.dumps(describe_lifter(lifter))).items():
         if header.get(field) != expected:
             raise CheckpointError(
                 f"{path}: {field} is {header.get(field)!r:.80} in the file, {expected!r:.80} in the lifter."

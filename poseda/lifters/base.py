@@ -81,6 +81,19 @@ class Lifter(nn.Module):
         lifted: LifterOutput = self(normalise_screen(pixels, cameras.width, cameras.height))
         return lifted
 
+    def encode_windows(self, frames: Tensor, windows: Tensor) -> Tensor:
+        """Latent of windows (B, T), which number screen-normalised frames (N, J, 2).
+
+        A lifter whose first layers see one frame alone runs them once a frame here, for all windows that hold it.
+        """
+        return self.encode(gather_frames(frames, windows))
+
+    def lift_windows(self, frames: Tensor, windows: Tensor, half: bool = False) -> LifterOutput:
+        """Poses (B, T', J, 3) mm of windows as `encode_windows` takes them; `half` encodes in bfloat16."""
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
+            latent = self.encode_windows(frames, windows)
+        return self.decode(latent.to(frames))  # in full: bfloat16 would round a joint 1 m away by up to 2 mm
+
     @property
     def has_sigma(self) -> bool:
         """Whether the output carries `log_sigma`."""
@@ -116,6 +129,11 @@ class Lifter(nn.Module):
         log_mm = log_metres + LOG_MM_PER_METRE
         unit = log_mm.new_zeros(*log_mm.shape[:-1], 1)
         return LifterOutput(pose, torch.cat([log_mm[..., :root], unit, log_mm[..., root:]], -1))
+
+
+def gather_frames(frames: Tensor, windows: Tensor) -> Tensor:
+    """(N, ...), numbers (B, T) -> (B, T, ...)."""
+    return frames.index_select(0, windows.flatten()).view(*windows.shape, *frames.shape[1:])
 
 
 def init_sigma_head(head: nn.Linear | nn.Conv1d) -> None:

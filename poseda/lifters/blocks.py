@@ -88,7 +88,7 @@ class Attention(nn.Module):
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v of (N, heads, L, D), in pieces where N is more than a GPU kernel takes."""
-    if len(q) <= MAX_BATCH:
+    if q.shape[0] <= MAX_BATCH:  # not len(q), which makes a number of the batch of an exported program
         return F.scaled_dot_product_attention(q, k, v)
     pieces = zip(*(torch.split(x, MAX_BATCH) for x in (q, k, v)), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*piece) for piece in pieces])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError, choose
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterOutput, check_range, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, DropPath, Mlp, drop_rates, sigma_head
 
 _PADDINGS = {"zeros": "constant", "replicate": "replicate", "circular": "circular"}
@@ -185,10 +185,20 @@ class ConvFormer(Lifter):
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, frames, J, 2) -> (B, frames, J·dim): the feature before the output layers."""
-        x = self.Spatial_patch_to_embedding(keypoints.flatten(0, 1)) + self.Spatial_pos_embed
-        x = self.Spatial_norm(self.Spatial_blocks(x))  # (B·T, J, dim)
-        x = x.reshape(*keypoints.shape[:2], -1) + self.Temporal_pos_embed
-        return self.Temporal_norm(self.blocks(x))  # type: ignore[no-any-return]
+        return self._over_time(self._tokens(keypoints.flatten(0, 1)).view(*keypoints.shape[:2], -1))
+
+    def encode_windows(self, frames: Tensor, windows: Tensor) -> Tensor:
+        """Windows (B, T) of frames (N, J, 2) -> (B, T, J·dim), with the spatial blocks run once a frame."""
+        return self._over_time(gather_frames(self._tokens(frames), windows))
+
+    def _tokens(self, frames: Tensor) -> Tensor:
+        """(N, J, 2) -> (N, J·dim), each frame from itself alone."""
+        x = self.Spatial_patch_to_embedding(frames) + self.Spatial_pos_embed
+        return self.Spatial_norm(self.Spatial_blocks(x)).flatten(1)  # type: ignore[no-any-return]
+
+    def _over_time(self, tokens: Tensor) -> Tensor:
+        """(B, frames, J·dim) -> same."""
+        return self.Temporal_norm(self.blocks(tokens + self.Temporal_pos_embed))  # type: ignore[no-any-return]
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, frames, J·dim) -> poses (B, 1, J, 3) mm."""

@@ -54,9 +54,18 @@ def directed_adjacency(skeleton: Skeleton) -> Tensor:
 
 
 def sum_subsets(values: Tensor, adjacency: Tensor) -> Tensor:
-    """Sum over subsets k of values[k] @ adjacency[k]: (N, K·C, V) subset-major, (K, V, W) -> (N, C, W)."""
-    samples, _, nodes = values.shape
-    return torch.einsum("nkcv,kvw->ncw", values.reshape(samples, len(adjacency), -1, nodes), adjacency)
+    """Sum over subsets k of what reaches w through adjacency[k]: (N, V, K·C) subset-major, (K, V, W) -> (N, W, C).
+
+    One product over all subsets: in this order of the axes nothing is copied.
+    """
+    subsets, nodes, _ = adjacency.shape
+    sums = adjacency.permute(2, 1, 0).flatten(1)  # (W, V·K)
+    return sums @ values.reshape(values.shape[0], nodes * subsets, -1)
+
+
+def select_joints(x: Tensor, index: Tensor) -> Tensor:
+    """(..., V) -> (..., *index.shape). Unlike x[..., index], its gradient adds up in the same order every time."""
+    return x.index_select(-1, index.flatten()).view(*x.shape[:-1], *index.shape)
 
 
 def _symmetric(nodes: int, edges: Iterable[Edge]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterOutput, check_range, init_sigma_head
@@ -118,7 +119,8 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, J) -> (N, C, J)."""
-        return sum_subsets(self.conv1d(x), self.adjacency)
+        weight = self.conv1d.weight.squeeze(-1)
+        return sum_subsets(F.linear(x.transpose(1, 2), weight, self.conv1d.bias), self.adjacency).transpose(1, 2)
 
 
 class Block(nn.Module):

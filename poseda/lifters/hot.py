@@ -1,8 +1,8 @@
 """HoT on MixSTE: drops most frames inside the network and recovers all at its end (Li et al., CVPR 2024).
 
 Written from the paper and published layer sizes; the weights have the published names and shapes. Departures:
-which frames are kept is the same in every pass (see `ties`), distances are computed directly rather than by a
-matrix product, the root row of the output is set to 0, and there is an optional scale head.
+which frames are kept is the same in every pass (see `ties`), distances are computed in float64, the root row of
+the output is set to 0, and there is an optional scale head.
 """
 
 from __future__ import annotations
@@ -40,20 +40,25 @@ class HoTConfig(MixSTEConfig):
         super().__post_init__()
         check_range("depth", self.depth, 2, 256)
         check_range("layer", self.layer, 1, self.depth - 1)
-        check_range("tokens", self.tokens, 1, self.frames)
-        check_range("neighbours", self.neighbours, 1, self.frames)
-        choose(self.ties, TIES, "HoT tie rule")
+        check_pruning(self.frames, self.tokens, self.neighbours, self.ties)
+
+
+def check_pruning(frames: int, tokens: int, neighbours: int, ties: str) -> None:
+    """Raise ConfigError unless so many frames can be kept of a window, in this way."""
+    check_range("tokens", tokens, 1, frames)
+    check_range("neighbours", neighbours, 1, frames)
+    choose(ties, TIES, "HoT tie rule")
 
 
 class CrossAttention(nn.Module):
     """Each joint's frames, recovered by learned queries from the kept ones."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.linear_q = nn.Linear(dim, dim)
-        self.linear_k = nn.Linear(dim, dim)
-        self.linear_v = nn.Linear(dim, dim)
+        self.linear_q = nn.Linear(dim, dim, bias=bias)
+        self.linear_k = nn.Linear(dim, dim, bias=bias)
+        self.linear_v = nn.Linear(dim, dim, bias=bias)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, kept: Tensor) -> Tensor:
@@ -68,7 +73,31 @@ class CrossAttention(nn.Module):
         return recovered
 
 
-class HoT(MixSTE):
+class TokenPruning(nn.Module):
+    """What HoT adds to a lifter of tokens (B, T, J, C): frames dropped inside, and all recovered at its end."""
+
+    def init_pruning(
+        self, frames: int, tokens: int, neighbours: int, ties: str, *, dim: int, heads: int, bias: bool = True
+    ) -> None:
+        """Add the weights, under the published names; to be called once the lifter has its own."""
+        self.tokens, self.neighbours, self.ties = tokens, neighbours, ties
+        self.pos_embed_token = nn.Parameter(torch.zeros(1, tokens, dim))
+        self.x_token = nn.Parameter(torch.zeros(1, frames, dim))
+        self.cross_attention = CrossAttention(dim, heads, bias)
+
+    def keep_frames(self, x: Tensor) -> Tensor:
+        """(B, T, J, C) -> (B, tokens, J, C): the frames that stand for all, with new positions."""
+        index = select_frames(x.mean(2), self.tokens, self.neighbours, self.ties)
+        kept = x.gather(1, index[:, :, None, None].expand(-1, -1, *x.shape[2:]))
+        return kept + self.pos_embed_token[:, :, None]
+
+    def recover_frames(self, kept: Tensor) -> Tensor:
+        """(B, tokens, J, C) -> (B, T, J, C)."""
+        recovered: Tensor = self.x_token[:, :, None] + self.cross_attention(self.x_token, kept)
+        return recovered
+
+
+class HoT(TokenPruning, MixSTE):
     """Windows: (B, T, J, 2) -> latent (B, T, J, dim) -> (B, T, J, 3) mm. Leaf names of the authors' code."""
 
     Config = HoTConfig
@@ -77,20 +106,14 @@ class HoT(MixSTE):
     def __init__(self, config: HoTConfig | None = None) -> None:
         config = config or HoTConfig()
         super().__init__(config)
-        self.tokens, self.layer = config.tokens, config.layer
-        self.neighbours, self.ties = config.neighbours, config.ties
-        self.pos_embed_token = nn.Parameter(torch.zeros(1, config.tokens, config.dim))
-        self.x_token = nn.Parameter(torch.zeros(1, config.frames, config.dim))
-        self.cross_attention = CrossAttention(config.dim, config.heads)
+        self.layer = config.layer
+        kept = (config.tokens, config.neighbours, config.ties)
+        self.init_pruning(config.frames, *kept, dim=config.dim, heads=config.heads)
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, T, J, dim)."""
         x = self.alternate(self.first_pair(keypoints), 1, self.layer)
-        index = select_frames(x.mean(2), self.tokens, self.neighbours, self.ties)
-        kept = x.take_along_dim(index[:, :, None, None], 1) + self.pos_embed_token[:, :, None]
-        kept = self.alternate(kept, self.layer, len(self.STEblocks))
-        recovered: Tensor = self.x_token[:, :, None] + self.cross_attention(self.x_token, kept)
-        return recovered
+        return self.recover_frames(self.alternate(self.keep_frames(x), self.layer, len(self.STEblocks)))
 
 
 @torch.no_grad()
@@ -101,8 +124,7 @@ def select_frames(tokens: Tensor, keep: int, neighbours: int, ties: str = "first
     dense to the bit, so `ties` matters: "first" lets the earlier one count as denser, "random" adds the
     published jitter of 1e-6, and "none" lets neither count as denser. Equal scores go to the earlier frame.
     """
-    exact = "donot_use_mm_for_euclid_dist"  # a matrix product leaves frames at a distance from themselves
-    distance = torch.cdist(tokens.float(), tokens.float(), compute_mode=exact) / tokens.shape[-1] ** 0.5
+    distance = _distances(tokens) / tokens.shape[-1] ** 0.5
     nearest = distance.topk(neighbours, -1, largest=False).values
     density = nearest.square().mean(-1).neg().exp()
     if ties == "random":
@@ -114,8 +136,33 @@ def select_frames(tokens: Tensor, keep: int, neighbours: int, ties: str = "first
         denser = denser | ((theirs == mine) & (frame < frame[:, None]))
     farthest = distance.flatten(1).amax(1)[:, None, None]
     gap = torch.where(denser, distance, farthest).amin(-1)
-    order: Tensor = (density * gap).argsort(dim=-1, descending=True, stable=True)
-    return order[:, :keep].sort(-1).values
+    return _first_best(density * gap, keep)
+
+
+def _first_best(scores: Tensor, keep: int) -> Tensor:
+    """Places (B, keep), ascending, of the largest scores (B, T), of equal ones the first.
+
+    By counting, as ONNX has no stable sort.
+    """
+    mine, theirs = scores[:, :, None], scores[:, None, :]
+    place = torch.arange(scores.shape[1], device=scores.device)
+    better = (theirs > mine) | ((theirs == mine) & (place < place[:, None]))
+    chosen = better.sum(-1) < keep
+    return torch.where(chosen, -place, -scores.shape[1]).topk(keep).indices
+
+
+def _distances(tokens: Tensor) -> Tensor:
+    """Euclidean distances (B, T, T) of tokens (B, T, C): symmetric to the bit, and 0 on the diagonal.
+
+    As a product in float64: in float32 it would leave frames at a distance from themselves, and torch.cdist cannot
+    be exported for batches of any size.
+    """
+    wide = tokens.double()
+    products = wide @ wide.transpose(1, 2)
+    squares = products.diagonal(dim1=1, dim2=2)
+    squared = squares[:, :, None] + squares[:, None, :] - (products + products.transpose(1, 2))
+    same = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
+    return squared.clamp(min=0.0).masked_fill(same, 0.0).sqrt().float()
 
 
 LIFTER = HoT

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
-from poseda.data.windows import window_index
 from poseda.errors import ConfigError, ShapeError
 from poseda.geometry.camera import normalise_screen
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode
+from poseda.lifters.tiling import Merge
+from poseda.lifters.tiling import lifting_batches as lifting_batches
 from poseda.skeleton import Skeleton
+
+Run = Callable[[Tensor, Tensor], LifterOutput]
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,38 @@ class LiftedClips:
     sigma: Tensor | None
 
 
+@dataclass(frozen=True)
+class LiftConfig:
+    """How whole clips are lifted; the defaults are exact."""
+
+    overlap: int = 0
+    """Frames that each window of a seq2seq lifter shares with the next one."""
+    merge: Merge = "mean"
+    """Of a frame in several windows: the mean of its poses, or the one nearest to its window's centre."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: products up to the latent in half the bits, for machines that have them; it costs accuracy."""
+    compile: bool = False
+    """Whether the lifter goes through torch.compile first, which takes from seconds to minutes."""
+
+
 @torch.no_grad()
 def lift_clips(
-    lifter: Lifter, clips: LabelledClips | UnlabelledClips, flip: bool = False, batch_size: int = 4096
+    lifter: Lifter,
+    clips: LabelledClips | UnlabelledClips,
+    flip: bool = False,
+    batch_size: int = 4096,
+    config: LiftConfig | None = None,
 ) -> LiftedClips:
     """Lift all frames of clips in eval mode, `batch_size` frames at a time; results are on the clips' device.
 
     flip: the mean with the mirrored pass (screen x -> -x, left and right swapped, and back). The 2D input is
     `screen_keypoints`. seq2frame lifters see each frame as the centre of its window, with the edge frames of
-    its sequence repeated; seq2seq lifters see windows side by side, the last one of a sequence moved back to
-    end with it, of which only the frames not lifted yet are kept. Raises ShapeError for other joint sets.
+    its sequence repeated; what they compute of one frame alone is shared by the windows of a batch. seq2seq
+    lifters see windows side by side, the last one of a sequence moved back to end with it, of which only the
+    frames not lifted yet are kept; `config.overlap` lets windows share more frames. Raises ShapeError for other
+    joint sets, ConfigError for an overlap that the lifter cannot have.
     """
+    config = config or LiftConfig()
     if clips.skeleton != lifter.skeleton:
         raise ShapeError(
             f"{lifter.name} lifts {lifter.skeleton.name} and the clips hold {clips.skeleton.name}; "
@@ -46,13 +71,23 @@ def lift_clips(
     keypoints = screen_keypoints(clips)
     poses = keypoints.new_zeros(*keypoints.shape[:-1], 3)
     sigma = keypoints.new_zeros(keypoints.shape[:-1]) if lifter.has_sigma else None
+    times = keypoints.new_zeros(len(keypoints))
     weight = next((p for p in lifter.parameters() if p.is_floating_point()), keypoints)
+    run: Run = partial(lifter.lift_windows, half=config.precision == "bfloat16")
+    run = torch.compile(run) if config.compile else run
     with evaluation_mode(lifter):
-        for windows, rows, kept in lifting_batches(lifter, clips.bounds, batch_size):
-            pose, scale = _lift(lifter, keypoints[windows].to(weight), flip)
-            poses[rows] = pose[kept.to(pose.device)].to(poses)
+        batches = lifting_batches(lifter, clips.bounds, batch_size, config.overlap, config.merge)
+        for windows, rows, kept in batches:
+            first, end = int(windows.min()), int(windows.max()) + 1
+            seen = keypoints[first:end].to(weight)
+            pose, scale = _lift(lifter, run, seen, (windows - first).to(seen.device), flip)
+            poses.index_add_(0, rows, pose[kept.to(pose.device)].to(poses))
+            times.index_add_(0, rows, times.new_ones(len(rows)))
             if sigma is not None and scale is not None:
-                sigma[rows] = scale[kept.to(pose.device)].to(sigma)
+                sigma.index_add_(0, rows, scale[kept.to(pose.device)].to(sigma))
+    if config.overlap:
+        poses /= times[:, None, None]
+        sigma = None if sigma is None else sigma / times[:, None]
     return LiftedClips(poses, sigma)
 
 
@@ -84,63 +119,17 @@ def mirror_poses(poses: Tensor, skeleton: Skeleton) -> Tensor:
     return poses.index_select(-2, skeleton.mirror_index(poses)) * poses.new_tensor([-1.0, 1.0, 1.0])
 
 
-def flip_average(lifter: Lifter, keypoints: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Mean of both passes of keypoints (B, T, J, 2): poses (B, T', J, 3) mm, sigma (B, T', J) mm or None."""
-    plain: LifterOutput = lifter(keypoints)
-    other: LifterOutput = lifter(mirror_keypoints(keypoints, lifter.skeleton))
-    poses = (plain.pose + mirror_poses(other.pose, lifter.skeleton)) / 2
-    if plain.log_sigma is None or other.log_sigma is None:
+def mean_of_both(plain: LifterOutput, mirrored: LifterOutput, skeleton: Skeleton) -> tuple[Tensor, Tensor | None]:
+    """Mean of a pass and the pass on mirrored keypoints: poses (B, T', J, 3) mm, sigma (B, T', J) mm or None."""
+    poses = (plain.pose + mirror_poses(mirrored.pose, skeleton)) / 2
+    if plain.log_sigma is None or mirrored.log_sigma is None:
         return poses, None
-    swap = lifter.skeleton.mirror_index(poses)
-    return poses, (plain.log_sigma.exp() + other.log_sigma.index_select(-1, swap).exp()) / 2
+    swap = skeleton.mirror_index(poses)
+    return poses, (plain.log_sigma.exp() + mirrored.log_sigma.index_select(-1, swap).exp()) / 2
 
 
-def _lift(lifter: Lifter, keypoints: Tensor, flip: bool) -> tuple[Tensor, Tensor | None]:
+def _lift(lifter: Lifter, run: Run, frames: Tensor, windows: Tensor, flip: bool) -> tuple[Tensor, Tensor | None]:
+    output = run(frames, windows)
     if flip:
-        return flip_average(lifter, keypoints)
-    output: LifterOutput = lifter(keypoints)
+        return mean_of_both(output, run(mirror_keypoints(frames, lifter.skeleton), windows), lifter.skeleton)
     return output.pose, None if output.log_sigma is None else output.log_sigma.exp()
-
-
-def lifting_batches(lifter: Lifter, bounds: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """What to run and what to keep: frame numbers of the input (B, T), of the output (N,), and a mask.
-
-    The mask (B, T') says which outputs are kept: N of them, in the order of the second.
-    """
-    if lifter.frames > 1 and lifter.slides:
-        yield from _stretches(bounds, lifter.frames, batch_size)
-        return
-    side_by_side = lifter.frames > 1 and lifter.output == "seq2seq"
-    if side_by_side:
-        windows, kept = _tiles(bounds, lifter.frames)
-    else:
-        windows = window_index(bounds, lifter.frames)
-        kept = torch.ones(len(windows), 1, dtype=torch.bool, device=bounds.device)
-    lifted = windows if side_by_side else windows[:, lifter.frames // 2, None]
-    count = max(batch_size // lifter.frames, 1)
-    for some, frames, mask in zip(*(torch.split(x, count) for x in (windows, lifted, kept)), strict=True):
-        yield some, frames[mask], mask
-
-
-def _stretches(bounds: Tensor, frames: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For a sliding lifter: pieces of sequences, up to `batch_size` frames and half a window at each side."""
-    reach = frames // 2
-    limits = bounds.tolist()
-    for first, end in pairwise(limits):
-        for start in range(first, end, batch_size):
-            rows = torch.arange(start, min(start + batch_size, end), device=bounds.device)
-            wide = torch.arange(start - reach, start + len(rows) + reach, device=bounds.device)
-            yield wide.clamp(first, end - 1)[None], rows, torch.ones(1, len(rows), dtype=torch.bool)
-
-
-def _tiles(bounds: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """Windows side by side: frame numbers (W, frames), and which of them are lifted in that window."""
-    lengths = bounds.diff()
-    tiles = (lengths + frames - 1) // frames
-    first, length = bounds[:-1].repeat_interleave(tiles), lengths.repeat_interleave(tiles)
-    before = (tiles.cumsum(0) - tiles).repeat_interleave(tiles)
-    done = (torch.arange(len(first), device=bounds.device) - before) * frames  # frames lifted by earlier windows
-    start = torch.minimum(done, (length - frames).clamp(min=0))
-    place = start[:, None] + torch.arange(frames, device=bounds.device)
-    new = (place >= done[:, None]) & (place < length[:, None])
-    return first[:, None] + torch.minimum(place, length[:, None] - 1), new

@@ -2,9 +2,9 @@
 
 Written from the paper and published layer sizes; the weights have the published names and shapes. As in the
 published weights, and unlike the paper, the bone graph has no self-loops and lacks three of its directed edges.
-Departures: the output is read as metres (the published weights give 2.5D image coordinates), its root row is set
-to 0, the confidence that the network reads besides x and y is 1 unless `represent` is called, joint sets other
-than h36m17 get the full bone graph, and there is an optional scale head.
+Departures: the output is read as metres unless `units=image` (the published weights give 2.5D image coordinates),
+its root row is set to 0, the confidence that the network reads besides x and y is 1 unless `represent` is called,
+joint sets other than h36m17 get the full bone graph, and there is an optional scale head.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from poseda.lifters.blocks import (
     joint_scales,
     sigma_head,
 )
+from poseda.lifters.image_units import BONES_MM, FOCAL, as_metres, carry_root, check_units
 from poseda.skeleton import Skeleton
 
 _VARIANTS = {"xs": (12, 64, 27), "s": (26, 64, 81), "b": (16, 128, 243), "l": (26, 128, 243)}
@@ -60,10 +61,17 @@ class MotionAGFormerConfig:
     """Channels of the motion representation before the head."""
     neighbours: int = 2
     """Most similar frames, itself among them, that a frame is joined with in the temporal graph."""
+    units: str = "metres"
+    """What the network's numbers are: metres, or image, the 2.5D of the published weights."""
+    bones_mm: float = BONES_MM
+    """Sum of the body's bone lengths, which gives poses in image units their size."""
+    focal: float = FOCAL
+    """Focal length over half the image width, by which the perspective of image units is undone."""
     sigma: bool = True
     """Whether a second head gives each joint's expected error."""
 
     def __post_init__(self) -> None:
+        check_units(self.units, self.bones_mm, self.focal)
         choose(self.variant, _VARIANTS, "MotionAGFormer variant")
         layers, dim, frames = self.size
         check_range("frames", frames, 1, 4096)
@@ -173,22 +181,32 @@ class MotionAGFormer(Lifter):
 
     def __init__(self, config: MotionAGFormerConfig | None = None) -> None:
         config = config or MotionAGFormerConfig()
-        layers, dim, frames = config.size
+        _, dim, frames = config.size
         super().__init__(skeleton=config.skeleton, frames=frames, output="seq2seq", options=asdict(config))
         adjacency = bone_graph(self.skeleton)
+        self.units, self.in_image_units = config.units, (config.bones_mm, config.focal)
         self.joints_embed = nn.Linear(3, dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, dim))
-        self.layers = nn.ModuleList(Layer(config, adjacency) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(each, adjacency) for each in self.layer_configs(config))
         self.norm = nn.LayerNorm(dim)
         self.rep_logit = Representation(dim, config.dim_rep)
         self.head = nn.Linear(config.dim_rep, 3)
         self.sigma_head = sigma_head(config.dim_rep, 1, config.sigma)
+
+    def layer_configs(self, config: MotionAGFormerConfig) -> list[MotionAGFormerConfig]:
+        """The options of each layer, which may see fewer frames than the window has."""
+        return [config] * config.size[0]
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, T, J, dim_rep), at full confidence."""
         return self.represent(append_confidence(keypoints))
 
     def represent(self, keypoints: Tensor) -> Tensor:
+        """The latent of x, y and confidence (B, T, J, 3): features, in image units with the root's place."""
+        features = self.features(keypoints)
+        return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
+
+    def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
         x = self.joints_embed(keypoints) + self.pos_embed
         for layer in self.layers:
@@ -197,8 +215,14 @@ class MotionAGFormer(Lifter):
         return latent
 
     def decode(self, latent: Tensor) -> LifterOutput:
-        """(B, T, J, dim_rep) -> poses (B, T, J, 3) mm."""
-        return self.to_output(self.head(latent), joint_scales(self.sigma_head, latent, self.skeleton.root))
+        """(B, T, J, dim_rep), in image units dim_rep + 2 -> poses (B, T, J, 3) mm."""
+        if self.units == "image":
+            # the root's place is data, which refining the latent must not move
+            latent, place = latent[..., :-2], latent[..., -2:].detach()
+            metres = as_metres(self.head(latent), place, self.skeleton, *self.in_image_units)
+        else:
+            metres = self.head(latent)
+        return self.to_output(metres, joint_scales(self.sigma_head, latent, self.skeleton.root))
 
 
 def bone_graph(skeleton: Skeleton) -> Tensor:

@@ -1,9 +1,9 @@
 """MotionBERT's DSTformer: two streams of spatial and temporal attention, fused (Zhu et al., ICCV 2023).
 
 Written from the paper and published layer sizes; the weights have the published names and shapes. Departures:
-the output is read as metres (the published weights give 2.5D image coordinates), its root row is set to 0, the
-confidence that the network reads besides x and y is 1 unless `represent` is called, and there is an optional
-scale head. The published Lite form is `dim=256, mlp_ratio=4.0`.
+the output is read as metres unless `units=image` (the published weights give 2.5D image coordinates), its root row
+is set to 0, the confidence that the network reads besides x and y is 1 unless `represent` is called, and there is
+an optional scale head. The published Lite form is `dim=256, mlp_ratio=4.0`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from poseda.lifters.blocks import (
     joint_scales,
     sigma_head,
 )
+from poseda.lifters.image_units import BONES_MM, FOCAL, as_metres, carry_root, check_units
 
 _INIT_STD = 0.02
 
@@ -51,10 +52,17 @@ class MotionBERTConfig:
     """Width of the hidden layers over `dim` (4 in Lite)."""
     dim_rep: int = 512
     """Channels of the motion representation before the head."""
+    units: str = "metres"
+    """What the network's numbers are: metres, or image, the 2.5D of the published weights."""
+    bones_mm: float = BONES_MM
+    """Sum of the body's bone lengths, which gives poses in image units their size."""
+    focal: float = FOCAL
+    """Focal length over half the image width, by which the perspective of image units is undone."""
     sigma: bool = True
     """Whether a second head gives each joint's expected error."""
 
     def __post_init__(self) -> None:
+        check_units(self.units, self.bones_mm, self.focal)
         check_range("max_frames", self.max_frames, 1, 4096)
         check_range("frames", self.frames, 1, self.max_frames)
         check_range("depth", self.depth, 1, 256)
@@ -106,6 +114,7 @@ class MotionBERT(Lifter):
         config = config or MotionBERTConfig()
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2seq", options=asdict(config))
         dim = config.dim
+        self.units, self.in_image_units = config.units, (config.bones_mm, config.focal)
         self.joints_embed = nn.Linear(3, dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, dim))
         self.temp_embed = nn.Parameter(torch.zeros(1, config.max_frames, 1, dim))
@@ -132,6 +141,11 @@ class MotionBERT(Lifter):
         return self.represent(append_confidence(keypoints))
 
     def represent(self, keypoints: Tensor) -> Tensor:
+        """The latent of x, y and confidence (B, T, J, 3): features, in image units with the root's place."""
+        features = self.features(keypoints)
+        return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
+
+    def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
         x = self.joints_embed(keypoints) + self.pos_embed + self.temp_embed[:, : keypoints.shape[1]]
         for first, second, weigh in zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True):
@@ -140,8 +154,14 @@ class MotionBERT(Lifter):
         return latent
 
     def decode(self, latent: Tensor) -> LifterOutput:
-        """(B, T, J, dim_rep) -> poses (B, T, J, 3) mm."""
-        return self.to_output(self.head(latent), joint_scales(self.sigma_head, latent, self.skeleton.root))
+        """(B, T, J, dim_rep), in image units dim_rep + 2 -> poses (B, T, J, 3) mm."""
+        if self.units == "image":
+            # the root's place is data, which refining the latent must not move
+            latent, place = latent[..., :-2], latent[..., -2:].detach()
+            metres = as_metres(self.head(latent), place, self.skeleton, *self.in_image_units)
+        else:
+            metres = self.head(latent)
+        return self.to_output(metres, joint_scales(self.sigma_head, latent, self.skeleton.root))
 
 
 LIFTER = MotionBERT

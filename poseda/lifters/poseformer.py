@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from poseda.lifters.base import Lifter, LifterOutput
+from poseda.lifters.base import Lifter, LifterOutput, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, TransformerConfig, block_stack, check_odd, sigma_head
 
 
@@ -55,15 +55,25 @@ class PoseFormer(Lifter):
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, 1, J·dim): the weighted mean over frames before the head."""
+        return self._over_time(self._tokens(keypoints))
+
+    def encode_windows(self, frames: Tensor, windows: Tensor) -> Tensor:
+        """Windows (B, T) of frames (N, J, 2) -> (B, 1, J·dim), with the spatial blocks run once a frame."""
+        return self._over_time(gather_frames(self._tokens(frames[None])[0], windows))
+
+    def _tokens(self, keypoints: Tensor) -> Tensor:
+        """(B, T, J, 2) -> (B, T, J·dim), each frame from itself alone."""
         x: Tensor = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed
         for block in self.Spatial_blocks:
             x = block(x)
-        x = self.Spatial_norm(x).flatten(2) + self.Temporal_pos_embed
-        x = x[:, :, None]  # (B, T, 1, J·dim): a frame is one token
+        return self.Spatial_norm(x).flatten(2)  # type: ignore[no-any-return]
+
+    def _over_time(self, tokens: Tensor) -> Tensor:
+        """(B, T, J·dim) -> (B, 1, J·dim)."""
+        x = (tokens + self.Temporal_pos_embed)[:, :, None]  # (B, T, 1, J·dim): a frame is one token
         for block in self.blocks:
             x = block(x)
-        x = self.weighted_mean(self.Temporal_norm(x[:, :, 0]))
-        return x
+        return self.weighted_mean(self.Temporal_norm(x[:, :, 0]))  # type: ignore[no-any-return]
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, 1, J·dim) -> poses (B, 1, J, 3) mm."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterOutput, check_range, gather_frames
 from poseda.lifters.blocks import (
     BLOCK_EPS,
     Attention,
@@ -126,12 +126,12 @@ class PoseFormerV2(Lifter):
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, 1, 2·J·dim): weighted means over frequencies and over central frames."""
-        x = torch.cat([self._frequencies(keypoints), self._poses(keypoints[:, self.centre])], 1)
-        x = x[:, :, None]  # (B, coefficients + kept, 1, J·dim)
-        for block in self.blocks:
-            x = block(x)
-        x = self.Temporal_norm(x[:, :, 0])
-        return torch.cat([self.weighted_mean(x[:, : self.low]), self.weighted_mean_(x[:, self.low :])], -1)
+        return self._mix(self._frequencies(keypoints), self._poses(keypoints[:, self.centre]))
+
+    def encode_windows(self, frames: Tensor, windows: Tensor) -> Tensor:
+        """Windows (B, T) of frames (N, J, 2) -> (B, 1, 2·J·dim), with the spatial blocks run once a frame."""
+        poses = gather_frames(self._poses(frames[None])[0], windows[:, self.centre])
+        return self._mix(self._frequencies(gather_frames(frames, windows)), poses)
 
     def _frequencies(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> tokens (B, coefficients, J·dim)."""
@@ -139,12 +139,19 @@ class PoseFormerV2(Lifter):
         return tokens + self.Temporal_pos_embed_
 
     def _poses(self, keypoints: Tensor) -> Tensor:
-        """(B, kept, J, 2) -> tokens (B, kept, J·dim)."""
+        """(B, T, J, 2) -> tokens (B, T, J·dim), each frame from itself alone."""
         x: Tensor = self.Joint_embedding(keypoints) + self.Spatial_pos_embed
         for block in self.Spatial_blocks:
             x = block(x)
-        x = self.Spatial_norm(x).flatten(2)
-        return x + self.Temporal_pos_embed
+        return self.Spatial_norm(x).flatten(2)  # type: ignore[no-any-return]
+
+    def _mix(self, frequencies: Tensor, poses: Tensor) -> Tensor:
+        """Tokens (B, coefficients, J·dim) and (B, kept, J·dim) -> (B, 1, 2·J·dim)."""
+        x = torch.cat([frequencies, poses + self.Temporal_pos_embed], 1)[:, :, None]
+        for block in self.blocks:
+            x = block(x)
+        x = self.Temporal_norm(x[:, :, 0])
+        return torch.cat([self.weighted_mean(x[:, : self.low]), self.weighted_mean_(x[:, self.low :])], -1)
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, 1, 2·J·dim) -> poses (B, 1, J, 3) mm."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from poseda.lifters.base import Lifter, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
-from poseda.lifters.graphs import neighbour_mask
+from poseda.lifters.graphs import neighbour_mask, select_joints
 from poseda.skeleton import Skeleton
 
 _PAIRS = "rknee-rankle lknee-lankle rhip-lhip pelvis-spine thorax-head relbow-rwrist lelbow-lwrist lshoulder-rshoulder"
@@ -134,7 +134,7 @@ class NonLocal(nn.Module):
 
     def _pool(self, x: Tensor) -> Tensor:
         """(N, C, J) -> (N, C, groups): the largest of each group."""
-        return x[:, :, self.groups].amax(-1)
+        return select_joints(x, self.groups).amax(-1)
 
 
 class GraphNonLocal(nn.Module):

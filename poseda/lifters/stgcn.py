@@ -48,19 +48,19 @@ class STGCNConfig:
 
 
 class GraphSum(nn.Module):
-    """1×1 convolution to one feature per subset, summed over each subset's neighbours: (N, C, 1, V)."""
+    """Point-wise layer to one feature per subset, summed over each subset's neighbours: (N, V, C)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, _SUBSETS * outputs, 1)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """(N, inputs, 1, V), (4, V, V) -> (N, outputs, 1, V)."""
-        return sum_subsets(self.conv(x).squeeze(2), adjacency).unsqueeze(2)
+        """(N, V, inputs), (4, V, V) -> (N, V, outputs)."""
+        return sum_subsets(_apply(self.conv, x), adjacency)
 
 
 class Block(nn.Module):
-    """ReLU(residual + graph sum and point-wise layer): (N, inputs, 1, V) -> (N, outputs, 1, V)."""
+    """ReLU(residual + graph sum and point-wise layer): (N, V, inputs) -> (N, V, outputs)."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float, residual: bool = True) -> None:
         super().__init__()
@@ -78,13 +78,13 @@ class Block(nn.Module):
             self.residual = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """(N, inputs, 1, V), (4, V, V) -> (N, outputs, 1, V)."""
-        y = self.tcn(self.gcn(x, adjacency))
-        return F.relu(y if self.residual is None else y + self.residual(x))
+        """(N, V, inputs), (4, V, V) -> (N, V, outputs)."""
+        y = _apply(self.tcn, self.gcn(x, adjacency))
+        return F.relu(y if self.residual is None else y + _apply(self.residual, x))
 
 
 class NonLocal(nn.Module):
-    """x + what each joint hears from all, by softmax of theta_i · phi_j: (N, C, 1, V) -> same."""
+    """x + what each joint hears from all, by softmax of theta_i · phi_j: (N, V, C) -> same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -96,14 +96,30 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.W[1].weight)  # type: ignore[arg-type]  # starts as the identity
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, 1, V) -> same."""
-        query, key, value = (layer(x).squeeze(2) for layer in (self.theta, self.phi, self.g))
-        affinity = (query.transpose(1, 2) @ key).softmax(-1)
-        return x + self.W((value @ affinity.transpose(1, 2)).unsqueeze(2))  # type: ignore[no-any-return]
+        """(N, V, C) -> same."""
+        query, key, value = (_apply(layer, x) for layer in (self.theta, self.phi, self.g))
+        affinity = (query @ key.transpose(1, 2)).softmax(-1)
+        return x + _apply(self.W, affinity @ value)
+
+
+def _apply(layer: nn.Module, x: Tensor) -> Tensor:
+    """Point-wise layers, named and shaped as published for images (N, C, H, W), on the last axis of (N, V, C).
+
+    There a 1×1 convolution is one matrix product, without copies.
+    """
+    if isinstance(layer, nn.Sequential):
+        for part in layer:
+            x = _apply(part, x)
+        return x
+    if isinstance(layer, nn.Conv2d):
+        return F.linear(x, layer.weight.flatten(1), layer.bias)
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer(x.flatten(0, 1)[:, :, None, None]).view_as(x)  # type: ignore[no-any-return]
+    return layer(x)  # type: ignore[no-any-return]
 
 
 class Network(nn.Module):
-    """Joints, five body parts and the whole body, and back: (N, 17, 2) -> features (N, 4·channels, 1, 17)."""
+    """Joints, five body parts and the whole body, and back: (N, 17, 2) -> features (N, 17, 4·channels)."""
 
     joint_graph: Tensor
     part_graph: Tensor
@@ -126,16 +142,21 @@ class Network(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, keypoints: Tensor) -> Tensor:
-        """(N, 17, 2) -> (N, 4·channels, 1, 17): the feature before the output layer."""
-        x = self.data_bn(keypoints.flatten(1)).unflatten(1, (17, 2)).transpose(1, 2).unsqueeze(2)
+        """(N, 17, 2) -> (N, 17, 4·channels): the feature before the output layer."""
+        x = self.data_bn(keypoints.flatten(1)).unflatten(1, (17, 2))
         for block in self.st_gcn_networks:
             x = block(x, self.joint_graph)
-        parts = x[..., self.members].amax(-1)
+        parts = _select(x, self.members).amax(2)
         for block in self.st_gcn_pool:
             parts = block(parts, self.part_graph)
-        body = self.conv4(parts.amax(-1, keepdim=True)).expand_as(parts)
-        parts = self.conv2(torch.cat([body, parts], 1))
-        return self.non_local(torch.cat([x, parts[..., self.part_of]], 1))  # type: ignore[no-any-return]
+        body = _apply(self.conv4, parts.amax(1, keepdim=True)).expand_as(parts)
+        parts = _apply(self.conv2, torch.cat([body, parts], -1))
+        return self.non_local(torch.cat([x, _select(parts, self.part_of)], -1))  # type: ignore[no-any-return]
+
+
+def _select(x: Tensor, index: Tensor) -> Tensor:
+    """(N, V, C) -> (N, *index.shape, C). Unlike x[:, index], its gradient adds up in the same order every time."""
+    return x.index_select(1, index.flatten()).view(x.shape[0], *index.shape, -1)
 
 
 class STGCN(Lifter):
@@ -157,13 +178,12 @@ class STGCN(Lifter):
         """(B, T, J, 2) -> (B, T, 17, 4·channels): the feature before the output layer."""
         joints = convert_joints(keypoints, self.skeleton, self.whole)
         features: Tensor = self.stgcn(joints.flatten(0, 1))
-        return features.squeeze(2).transpose(1, 2).reshape(*joints.shape[:3], -1)
+        return features.view(*joints.shape[:3], -1)
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, T, 17, 4·channels) -> poses (B, T, J, 3) mm."""
         latent = latent.index_select(2, index_tensor(self.picked, latent.device))
-        metres = self.stgcn.fcn(latent.flatten(0, 1).transpose(1, 2).unsqueeze(2))
-        metres = metres.squeeze(2).transpose(1, 2).unflatten(0, latent.shape[:2])
+        metres = _apply(self.stgcn.fcn, latent)
         return self.to_output(metres, joint_scales(self.sigma_head, latent, self.skeleton.root))
 
 

@@ -7,6 +7,7 @@ with the neighbours'. Both give the same poses in eval mode.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
@@ -71,14 +72,27 @@ class VideoPose3D(Lifter):
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, channels, T')."""
-        strided = keypoints.shape[1] == self.frames
+        if keypoints.shape[1] == self.frames:
+            return self._encode_window(keypoints.flatten(2)).transpose(1, 2)
         x = keypoints.flatten(2).transpose(1, 2)  # (B, 2J, T)
-        first = self.widths[0]
-        x = self._activate(F.conv1d(x, self.expand_conv.weight, stride=first if strided else 1), self.expand_bn)
-        spacing = first  # frames between two taps of the next dilated layer
-        for block, width in enumerate(self.widths[1:]):
-            x = self._block(x, block, width, spacing, strided)
+        x = self._activate(F.conv1d(x, self.expand_conv.weight), self.expand_bn)
+        spacing = self.widths[0]  # frames between two taps of the next dilated layer
+        for (wide, wide_norm, point, point_norm), width in zip(self._blocks(), self.widths[1:], strict=True):
+            reach = width // 2 * spacing
+            y = self._activate(F.conv1d(x, wide, dilation=spacing), wide_norm)
+            x = x[:, :, reach : x.shape[-1] - reach] + self._activate(F.conv1d(y, point), point_norm)
             spacing *= width
+        return x
+
+    def _encode_window(self, x: Tensor) -> Tensor:
+        """One window (B, frames, 2J) -> (B, 1, channels).
+
+        The taps of strided convolutions do not overlap, so each is one matrix product.
+        """
+        x = self._activate_last(_taps(x, self.widths[0]), self.expand_conv.weight, self.expand_bn)
+        for (wide, wide_norm, point, point_norm), width in zip(self._blocks(), self.widths[1:], strict=True):
+            y = self._activate_last(_taps(x, width), wide, wide_norm)
+            x = x[:, width // 2 :: width] + self._activate_last(y, point, point_norm)  # the skip is the centre frame
         return x
 
     def decode(self, latent: Tensor) -> LifterOutput:
@@ -87,21 +101,27 @@ class VideoPose3D(Lifter):
         log_metres = None if self.sigma_head is None else self.sigma_head(latent).transpose(1, 2)
         return self.to_output(metres, log_metres)
 
-    def _block(self, x: Tensor, block: int, width: int, spacing: int, strided: bool) -> Tensor:
-        """Residual block; the skip takes the centre frame of what the temporal convolution sees."""
-        wide, point = self.layers_conv[2 * block].weight, self.layers_conv[2 * block + 1].weight
-        assert isinstance(wide, Tensor) and isinstance(point, Tensor)
-        if strided:
-            skip, y = x[:, :, width // 2 :: width], F.conv1d(x, wide, stride=width)
-        else:
-            reach = width // 2 * spacing
-            skip, y = x[:, :, reach : x.shape[-1] - reach], F.conv1d(x, wide, dilation=spacing)
-        y = self._activate(y, self.layers_bn[2 * block])
-        return skip + self._activate(F.conv1d(y, point), self.layers_bn[2 * block + 1])
+    def _blocks(self) -> Iterator[tuple[Tensor, nn.Module, Tensor, nn.Module]]:
+        """Weight and norm of each residual block's temporal convolution, and of its point-wise one."""
+        for conv, point, norm, point_norm in zip(
+            self.layers_conv[::2], self.layers_conv[1::2], self.layers_bn[::2], self.layers_bn[1::2], strict=True
+        ):
+            assert isinstance(conv.weight, Tensor) and isinstance(point.weight, Tensor)
+            yield conv.weight, norm, point.weight, point_norm
 
     def _activate(self, x: Tensor, norm: nn.Module) -> Tensor:
         activated: Tensor = self.dropout(F.relu(norm(x)))
         return activated
+
+    def _activate_last(self, x: Tensor, weight: Tensor, norm: nn.Module) -> Tensor:
+        """(B, T, inputs), weight (outputs, inputs, 1) or its taps in one row -> (B, T, outputs)."""
+        y = F.linear(x, weight.flatten(1)).flatten(0, 1)
+        return self._activate(y, norm).view(*x.shape[:2], -1)
+
+
+def _taps(x: Tensor, width: int) -> Tensor:
+    """(B, T, C) -> (B, T / width, C · width), the frames side by side as a convolution's weights lie."""
+    return x.reshape(x.shape[0], x.shape[1] // width, width, -1).transpose(2, 3).flatten(2)
 
 
 LIFTER = VideoPose3D

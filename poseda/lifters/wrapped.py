@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poseda.errors import ConfigError, ShapeError, choose
-from poseda.lifters.base import MM_PER_METRE, Lifter, LifterOutput, OutputForm, evaluation_mode, one_line
+from poseda.lifters.base import MM_PER_METRE, Lifter, LifterOutput, OutputForm, evaluation_mode, gather_frames, one_line
 from poseda.skeleton import Skeleton, get_skeleton
 
 _SCALES = {"m": MM_PER_METRE, "mm": 1.0}
@@ -73,6 +73,12 @@ class WrappedLifter(Lifter):
         """Poses (B, T', J, 3) mm of screen-normalised keypoints (B, T, J, 2), in one pass of the module."""
         self.check_keypoints(keypoints)
         return self._output(self.module(keypoints))
+
+    def lift_windows(self, frames: Tensor, windows: Tensor, half: bool = False) -> LifterOutput:
+        """Poses (B, T', J, 3) mm of windows (B, T) of frames (N, J, 2), in one pass; `half`: in bfloat16."""
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
+            pose = self.module(gather_frames(frames, windows))
+        return self._output(pose.to(frames))
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> output of the named submodule, or the keypoints themselves."""

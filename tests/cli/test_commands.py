@@ -11,7 +11,8 @@ import torch
 
 from poseda import evaluate, predict, train
 from poseda.data.archive import load_archive
-from poseda.engine.checkpoint import load_lifter
+from poseda.engine.checkpoint import load_lifter, save_lifter
+from poseda.lifters import create_lifter
 from poseda.lifters.inference import lift_clips
 
 SMALL = ["lifter.hidden=8", "lifter.blocks=1", "train.steps=3", "train.batch_size=4"]
@@ -70,3 +71,37 @@ def test_training_twice_gives_the_same_weights(archive: Path) -> None:
         lifter, _ = load_lifter(Path(name) / "good/default/seed4/lifter.safetensors")
         files.append(torch.cat([value.flatten() for value in lifter.state_dict().values()]))
     assert torch.equal(*files)
+
+
+def test_an_official_checkpoint_is_recognised_and_scored_adapted_and_predicted(archive: Path, capsys: Any) -> None:
+    from poseda import adapt
+
+    network = create_lifter("videopose3d", seed=0, frames=9, channels=8, sigma=False)
+    torch.save({"epoch": 3, "model_pos": network.state_dict(), "lr": np.float64(1e-3)}, "official.bin")
+    words = ["target=archive", f"target.path={archive}"]
+    assert evaluate.main(["lifter.checkpoint=official.bin", *words, "protocol=h36m17", "output=a.json"]) == 0
+    said = capsys.readouterr().out
+    assert "VideoPose3D" in said and "MPJPE" in said
+    official = json.loads(Path("a.json").read_text())["results"]["card"]["official"]
+    assert official["repository"] and official["recognised"]
+    assert predict.main(["checkpoint=official.bin", f"input={archive}"]) == 0
+    # another archive as target: source and target must differ
+    other = archive.with_name("other.safetensors")
+    other.write_bytes(archive.read_bytes())
+    words = ["source=archive", f"source.path={archive}", "target=archive", f"target.path={other}"]
+    assert adapt.main(["checkpoint=official.bin", *words, "stages=[gpa]", "adapt.steps=2", "adapt.batch_size=4"]) == 0
+    assert "official.bin (given)" in capsys.readouterr().out
+
+
+def test_how_windows_are_lifted_and_cut_can_be_chosen(archive: Path, checkpoint: Path, capsys: Any) -> None:
+    save_lifter("mixste.safetensors", create_lifter("mixste", seed=0, frames=4, dim=8, depth=1, heads=2), {"data": "x"})
+    words = ["checkpoint=mixste.safetensors", "target=archive", f"target.path={archive}", "protocol=h36m17"]
+    scores = {}
+    for name, more in {"exact": [], "overlap": ["lift.overlap=2"], "mixste": ["tails=mixste"]}.items():
+        assert evaluate.main([*words, *more, f"output={name}.json"]) == 0
+        scores[name] = json.loads(Path(f"{name}.json").read_text())["results"]["target"]
+    assert [scores[name]["frames"] for name in scores] == [6, 6, 8]  # MixSTE's last window counts two frames again
+    assert scores["overlap"]["values"]["mpjpe"] != scores["exact"]["values"]["mpjpe"]
+    capsys.readouterr()
+    assert evaluate.main([*words, "lift.precision=int8"]) == 1
+    assert "lift.precision=int8 is none of: float32, bfloat16" in capsys.readouterr().err

@@ -32,6 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "poseformerv2": {"dim": 8, "depth": 2, "heads": 2, "frames": 9, "kept_frames": 3, "coefficients": 3},
     "ktpformer": {"dim": 16, "depth": 2, "heads": 2, "frames": 9},
     "hot": {"dim": 16, "depth": 3, "heads": 2, "frames": 9, "tokens": 3, "layer": 1},
+    "hot_motionbert": {"dim": 16, "depth": 2, "heads": 2, "frames": 9, "max_frames": 9, "tokens": 3},
+    "hot_motionagformer": {"dim": 16, "layers": 2, "heads": 2, "frames": 9, "tokens": 5, "layer": 1},
 }
 
 

@@ -31,6 +31,16 @@ def test_outputs_root_row_batches_and_gradients(skeleton):
     check_lifter(small(skeleton=skeleton))
 
 
+def tokens(x):
+    """The layout of the published layers, (N, C, 1, V), as ours, (N, V, C)."""
+    return x.squeeze(2).transpose(1, 2)
+
+
+def image(x):
+    """And back."""
+    return x.transpose(1, 2).unsqueeze(2)
+
+
 def test_a_block_is_a_sum_over_subsets_then_a_pointwise_layer_and_the_residual():
     block = Block(3, 4, 0.0).double().eval()
     x, adjacency = torch.randn(2, 3, 1, 5).double(), torch.rand(4, 5, 5).double()
@@ -41,7 +51,7 @@ def test_a_block_is_a_sum_over_subsets_then_a_pointwise_layer_and_the_residual()
             for v in range(5):
                 mixed[:, :, 0, w] += per_subset[:, subset, :, v] * adjacency[subset, v, w]
     expected = torch.relu(block.tcn(mixed) + block.residual(x))
-    torch.testing.assert_close(block(x, adjacency), expected)
+    torch.testing.assert_close(image(block(tokens(x), adjacency)), expected)
 
 
 def test_non_local_layer_agrees_with_a_float64_loop():
@@ -54,7 +64,7 @@ def test_non_local_layer_agrees_with_a_float64_loop():
         for i in range(5):
             scores = torch.stack([theta[n, :, 0, i] @ phi[n, :, 0, j] for j in range(5)]).exp()
             heard[n, :, 0, i] = sum(scores[j] / scores.sum() * g[n, :, 0, j] for j in range(5))
-    torch.testing.assert_close(layer(x), x + layer.W(heard))
+    torch.testing.assert_close(image(layer(tokens(x))), x + layer.W(heard))
 
 
 def test_network_agrees_with_loops_over_parts_and_joints():
@@ -65,16 +75,16 @@ def test_network_agrees_with_loops_over_parts_and_joints():
     flat = (flat - norm.running_mean) / (norm.running_var + 0.1).sqrt() * norm.weight + norm.bias
     x = torch.stack([flat[:, 0::2], flat[:, 1::2]], 1).unsqueeze(2)  # (N, 2, 1, 17)
     for block in net.st_gcn_networks:
-        x = block(x, net.joint_graph)
+        x = image(block(tokens(x), net.joint_graph))
     parts = torch.stack([x[..., list(part)].max(-1).values for part in PARTS], -1)
     for block in net.st_gcn_pool:
-        parts = block(parts, net.part_graph)
+        parts = image(block(tokens(parts), net.part_graph))
     body = net.conv4(parts.max(-1, keepdim=True).values)
     back = torch.zeros(3, 16, 1, 17).double()
     for p, part in enumerate(PARTS):
         for joint in part:
             back[..., joint] = net.conv2(torch.cat([body, parts[..., p : p + 1]], 1))[..., 0]
-    torch.testing.assert_close(net(keypoints), net.non_local(torch.cat([x, back], 1)))
+    torch.testing.assert_close(net(keypoints), net.non_local(tokens(torch.cat([x, back], 1))))
 
 
 def test_the_nose_that_h36m16_lacks_is_the_mean_of_thorax_and_head():

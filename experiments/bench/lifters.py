@@ -1,0 +1,202 @@
+"""Parameters, MACs, speed and memory of every lifter at its published sizes, beside the measured originals.
+
+python experiments/bench/lifters.py --threads 1
+python experiments/bench/lifters.py --only mixste,hot --longest 60
+
+On a CPU with one thread the clock is the thread's own CPU time, so that other work on the machine counts little.
+Frames are output frames. A measurement that would take longer than --longest seconds is left out. The originals'
+numbers are for 2 threads of an otherwise quiet machine of the same kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from machine import start
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import poseda
+from poseda.lifters.base import Lifter
+
+H36M16 = {"skeleton": "h36m16"}
+LITE = {"dim": 256, "mlp_ratio": 4.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published size, and what was measured of the original: parameters, GMACs and frames/s at batch 1 and 64."""
+
+    label: str
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    gmacs: float = 0.0
+    speed: tuple[float, float] = (0.0, 0.0)
+
+
+def windows(frames: int, kept: int = 0) -> dict[str, int]:
+    """Options of a window of `frames`, for PoseFormerV2 with its kept frames and coefficients."""
+    return {"frames": frames, **({"kept_frames": kept, "coefficients": kept} if kept else {})}
+
+
+ROWS = (
+    Row("SimpleBaseline", "simplebaseline", H36M16, 4_288_557, 0.0043, (1485, 17797)),
+    Row("SemGCN", "semgcn", H36M16, 267_343, 0.0048, (943, 5396)),
+    Row("SemGCN non-local", "semgcn", H36M16 | {"non_local": True}, 434_703, 0.0076, (483, 2029)),
+    Row("ST-GCN", "stgcn", H36M16, 3_627_847, 0.0281, (335, 2403)),
+    Row("GUMLP", "gumlp", {"sigma": True}, 4_509_059, 0.1116, (235, 437)),
+    Row("VideoPose3D 1", "videopose3d", H36M16 | windows(1), 8_485_933, 0.0085, (399, 6086)),
+    Row("VideoPose3D 27", "videopose3d", windows(27), 8_555_571, 0.0178, (351, 5111)),
+    Row("VideoPose3D 81", "videopose3d", windows(81), 12_753_971, 0.0574, (200, 1654)),
+    Row("VideoPose3D 243", "videopose3d", windows(243), 16_952_371, 0.1763, (129, 692)),
+    Row("PoseFormer 27", "poseformer", windows(27), 9_573_455, 0.2760, (148, 245)),
+    Row("PoseFormer 81", "poseformer", windows(81), 9_602_885, 0.8469, (53.2, 58.9)),
+    Row("PoseFormerV2 27/3/3", "poseformerv2", windows(27, 3), 14_355_739, 0.0590, (120, 1132)),
+    Row("PoseFormerV2 81/9/9", "poseformerv2", windows(81, 9), 14_362_279, 0.1778, (97.5, 406)),
+    Row("PoseFormerV2 243/27/27", "poseformerv2", windows(243, 27), 14_381_899, 0.5417, (64.0, 120)),
+    Row("GLA-GCN 27", "glagcn", windows(27), 844_076, 0.1757, (144, 298)),
+    Row("GLA-GCN 243", "glagcn", windows(243), 1_348_856, 1.62, (26.3, 16.6)),
+    Row("ConvFormer 9", "convformer", windows(9)),
+    Row("ConvFormer 27", "convformer", windows(27)),
+    Row("ConvFormer 81", "convformer", windows(81)),
+    Row("ConvFormer 243", "convformer", windows(243)),
+    Row("MotionAGFormer-XS 27", "motionagformer", {"variant": "xs"}, 2_241_531, 0.0399, (911, 811)),
+    Row("MotionAGFormer-S 81", "motionagformer", {"variant": "s"}, 4_817_119, 0.0970, (288, 211)),
+    Row("MotionAGFormer-B 243", "motionagformer", {"variant": "b"}, 11_723_811, 0.2653, (177, 101)),
+    Row("MotionAGFormer-L 243", "motionagformer", {"variant": "l"}, 19_007_111, 0.4303, (110, 0)),
+    Row("HoT-MotionAGFormer 243", "hot_motionagformer", {}, 11_828_031, 0.1577, (309, 0)),
+    Row("MotionBERT-Lite 243", "motionbert", windows(243) | LITE, 16_001_549, 0.2924, (208, 146)),
+    Row("MotionBERT 243", "motionbert", windows(243), 42_466_317, 0.7630, (106, 0)),
+    Row("HoT-MotionBERT 243", "hot_motionbert", {}, 16_347_661, 0.1376, (505, 317)),
+    Row("MixSTE 27", "mixste", windows(27), 33_673_219, 0.5766, (139, 109)),
+    Row("MixSTE 81", "mixste", windows(81), 33_700_867, 0.5841, (146, 88.5)),
+    Row("MixSTE 243", "mixste", windows(243), 33_783_811, 0.6067, (133, 82.1)),
+    Row("HoT-MixSTE 243", "hot", windows(243), 35_000_323, 0.3625, (209, 157)),
+    Row("KTPFormer 27", "ktpformer", windows(27), 34_765_014, 0.5957, (137, 104)),
+    Row("KTPFormer 81", "ktpformer", windows(81), 34_859_622, 0.6051, (142, 99.6)),
+    Row("KTPFormer 243", "ktpformer", windows(243), 35_213_430, 0.6333, (125, 88.2)),
+)
+BATCHES = (1, 64)
+TRAINING_COST = 4
+"""About how many forward passes a training step takes, to tell which are too long."""
+
+
+def main() -> None:
+    """Print the table, each row from a process of its own, so that its peak memory is its own."""
+    arguments = parse()
+    start(arguments)
+    print("| lifter | parameters | GMACs / frame | frames/s batch 1 | batch 64 | ms / training step | MiB |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    wanted = set(arguments.only.split(",")) if arguments.only else None
+    for row in ROWS:
+        if wanted is None or {row.name, row.label} & wanted:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.apply(measured, (row, arguments)), flush=True)
+
+
+def parse() -> argparse.Namespace:
+    """Options of the command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--only", default="", help="lifters or lines to measure, with commas between")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement, at least one run")
+    parser.add_argument("--longest", type=float, default=15.0, help="seconds that one run may take")
+    return parser.parse_args()
+
+
+def measured(row: Row, arguments: argparse.Namespace) -> str:
+    """One line of the table: ours (original's)."""
+    torch.set_num_threads(arguments.threads)
+    lifter = poseda.create_lifter(row.name, seed=0, **{"sigma": False} | row.options).to(arguments.device)
+    parameters = sum(p.numel() for p in lifter.parameters())
+    given = lifter.frames if lifter.output == "seq2seq" else 1
+    cells = [f"{parameters:,}{beside(row.parameters, ',')}", f"{macs(lifter) / given / 1e9:.4f}{beside(row.gmacs, '')}"]
+    expected = 0.0
+    for batch, original in zip(BATCHES, row.speed, strict=True):
+        taken = None if expected * batch > arguments.longest else forward_seconds(lifter.eval(), batch, arguments)
+        expected = taken / batch if taken else expected
+        cells.append(("–" if taken is None else rate(batch * given / taken)) + beside(original, "g"))
+    batch = 256 if lifter.frames == 1 else max(2, min(64, 256 // lifter.frames))
+    if expected * batch * TRAINING_COST <= arguments.longest:
+        cells.append(f"{1e3 * training_seconds(lifter.train(), batch, arguments):.0f} (batch {batch})")
+    else:
+        cells.append("–")
+    return f"| {row.label} | {' | '.join(cells)} | {peak(arguments.device):.0f} |"
+
+
+def rate(value: float) -> str:
+    """A speed with three digits."""
+    return f"{value:.3g}" if value < 1000 else f"{round(value, -1):.0f}"
+
+
+def beside(original: float, form: str) -> str:
+    """An original's number in brackets, nothing where there is none."""
+    return f" ({original:{form}})" if original else ""
+
+
+def macs(lifter: Lifter) -> int:
+    """Multiplications with accumulation of one window, attention among them."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        lifter.eval()(keypoints_for(lifter, 1))
+    return counter.get_total_flops() // 2
+
+
+def keypoints_for(lifter: Lifter, batch: int) -> torch.Tensor:
+    """Random keypoints (B, frames, J, 2) where the lifter is."""
+    device = next(lifter.parameters()).device
+    return torch.rand(batch, lifter.frames, lifter.skeleton.num_joints, 2, device=device) * 2 - 1
+
+
+def forward_seconds(lifter: Lifter, batch: int, arguments: argparse.Namespace) -> float:
+    """Seconds of a forward pass."""
+    keypoints = keypoints_for(lifter, batch)
+    with torch.inference_mode():
+        return repeated(lambda: lifter(keypoints), arguments)
+
+
+def training_seconds(lifter: Lifter, batch: int, arguments: argparse.Namespace) -> float:
+    """Seconds of forward, backward and AdamW."""
+    optimiser = torch.optim.AdamW(lifter.parameters())
+    keypoints = keypoints_for(lifter, batch)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        lifter(keypoints).pose.norm(dim=-1).mean().backward()
+        optimiser.step()
+
+    return repeated(step, arguments)
+
+
+def repeated(run: Callable[[], object], arguments: argparse.Namespace) -> float:
+    """Mean seconds of a run, after one to warm up."""
+    own = arguments.device == "cpu" and arguments.threads == 1
+    clock = time.thread_time if own else time.perf_counter
+    wait: Callable[[], object] = torch.cuda.synchronize if arguments.device != "cpu" else (lambda: None)
+    run()
+    wait()
+    count, begin = 0, clock()
+    while count == 0 or clock() - begin < arguments.seconds:
+        run()
+        wait()
+        count += 1
+    return (clock() - begin) / count
+
+
+def peak(device: str) -> float:
+    """Largest memory so far, MiB: of this process, or of the GPU's tensors."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

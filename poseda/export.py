@@ -1,0 +1,51 @@
+"""Write a lifter as a program for other runtimes: python -m poseda.export"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poseda.cli.app import Command, run_command
+
+if TYPE_CHECKING:
+    from poseda.cli.schema import ExportJob
+
+COMMAND = Command(
+    name="export",
+    summary="write a lifter as a torch.export or ONNX program, checked against the lifter, and a description of it",
+    examples=(
+        (
+            "checkpoint=lifter.safetensors output=lifter.pt2",
+            "for PyTorch without this package: torch.export.load('lifter.pt2').module()",
+        ),
+        (
+            "checkpoint=lifter.safetensors output=lifter.onnx",
+            "for ONNX runtimes; needs the extra: pip install 'poseda[onnx]'",
+        ),
+    ),
+)
+
+
+def export(job: ExportJob) -> None:
+    """Check, export, compare on random keypoints, write the program and its JSON description."""
+    from poseda.cli.checks import check_file, check_output
+    from poseda.engine.official import open_lifter
+    from poseda.engine.export import TOLERANCE_MM, export_lifter
+
+    check_file(job.checkpoint, "checkpoint")
+    check_output(job.output, ".pt2", ".onnx")
+    lifter, _ = open_lifter(job.checkpoint)
+    written = export_lifter(lifter, job.output)
+    shape = f"keypoints (batch, {lifter.frames}, {lifter.skeleton.num_joints}, 2), screen-normalised, any batch"
+    print(f"{written.program}: {lifter.name} on {shape}; described in {written.description}.")
+    print(f"At most {written.difference_mm:.2g} mm from the lifter on random keypoints (limit {TOLERANCE_MM} mm).")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the given words (sys.argv by default) and return its exit code."""
+    return run_command(COMMAND, export, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

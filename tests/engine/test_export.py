@@ -1,0 +1,120 @@
+"""Exported programs give the lifter's poses, at any batch, and say what they take."""
+
+import json
+
+import pytest
+import torch
+
+from poseda.engine import export as module
+from poseda.engine.checkpoint import save_lifter
+from poseda.engine.export import export_lifter
+from poseda.errors import ConfigError
+from poseda.export import main
+from poseda.lifters import create_lifter, list_lifters
+from tests.lifters.test_every_lifter import SMALL
+
+SHALLOW = {
+    "semgcn": {"blocks": 1},
+    "gumlp": {"blocks": 1},
+    "glagcn": {"frames": 3},
+    "convformer": {"spatial_blocks": 1, "temporal_blocks": 1},
+    "videopose3d": {"frames": 3},
+    "mixste": {"depth": 1},
+    "ktpformer": {"depth": 1},
+    "motionbert": {"depth": 1},
+    "motionagformer": {"layers": 1},
+    "poseformer": {"depth": 1},
+    "poseformerv2": {"depth": 1},
+    "hot": {"depth": 2},
+}
+"""One layer of each kind: tracing takes its time for every layer."""
+
+
+def tiny(name, **options):
+    return create_lifter(name, seed=0, **SMALL[name] | SHALLOW.get(name, {}) | options)
+
+
+@pytest.mark.parametrize("name", list_lifters())
+@torch.no_grad()
+def test_every_lifter_can_be_traced_for_any_batch(name):
+    lifter = tiny(name).eval()
+    keypoints = torch.rand(5, lifter.frames, 17, 2)
+    expected = lifter(keypoints)
+    program = module._traced(lifter).module()
+    for batch in (1, 5):
+        poses, sigma = program(keypoints[:batch])
+        torch.testing.assert_close(poses, expected.pose[:batch], rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(sigma, expected.log_sigma.exp()[:batch], rtol=1e-4, atol=1e-2)
+
+
+def test_an_exported_program_runs_without_the_lifter(tmp_path):
+    lifter = tiny("simplebaseline")
+    export_lifter(lifter, tmp_path / "lifter.pt2")
+    program = torch.export.load(tmp_path / "lifter.pt2").module()
+    keypoints = torch.rand(3, 1, 17, 2)
+    with torch.no_grad():
+        expected = lifter.eval()(keypoints)
+    poses, sigma = program(keypoints)
+    torch.testing.assert_close(poses, expected.pose)
+    torch.testing.assert_close(sigma, expected.log_sigma.exp())
+
+
+@pytest.mark.parametrize("name", ["semgcn", "hot"])
+def test_onnx_programs_give_the_same_poses(name, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    lifter = tiny(name)
+    assert export_lifter(lifter, tmp_path / "lifter.onnx").difference_mm <= 0.05
+    session = runtime.InferenceSession(str(tmp_path / "lifter.onnx"), providers=["CPUExecutionProvider"])
+    keypoints = torch.rand(4, lifter.frames, 17, 2)
+    with torch.no_grad():
+        expected = lifter.eval()(keypoints).pose
+    poses = session.run(["poses"], {"keypoints": keypoints.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(poses), expected, rtol=1e-4, atol=0.05)
+    properties = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "lifter.onnx")).metadata_props}
+    assert json.loads(properties["poseda"])["lifter"] == name
+
+
+def test_the_description_says_what_goes_in_and_comes_out(tmp_path):
+    lifter = create_lifter("simplebaseline", seed=0, hidden=8, sigma=False)
+    written = export_lifter(lifter, tmp_path / "lifter.pt2")
+    said = json.loads(written.description.read_text())
+    assert said["joints"] == list(lifter.skeleton.joints)
+    assert said["normalisation"] == "screen-width" and said["units"] == "mm" and said["frames"] == 1
+    assert said["inputs"]["keypoints"]["shape"] == ["batch", 1, 17, 2]
+    assert list(said["outputs"]) == ["poses"]
+    extra = {"poseda.json": ""}
+    torch.export.load(tmp_path / "lifter.pt2", extra_files=extra)
+    assert json.loads(extra["poseda.json"])["lifter"] == "simplebaseline"
+
+
+def test_a_program_that_differs_from_its_lifter_is_not_written(tmp_path, monkeypatch):
+    as_pt2 = module._FORMATS[".pt2"]
+
+    def shifted(program, description):
+        data, run = as_pt2(program, description)
+        return data, lambda keypoints: [output + 0.1 for output in run(keypoints)]
+
+    monkeypatch.setitem(module._FORMATS, ".pt2", shifted)
+    with pytest.raises(ConfigError, match=r"not written, .* up to 0\.1 mm from the lifter"):
+        export_lifter(create_lifter("simplebaseline", seed=0, hidden=8), tmp_path / "lifter.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_both_files_and_prints_the_difference(tmp_path, capsys):
+    lifter = create_lifter("simplebaseline", seed=0, hidden=8)
+    save_lifter(tmp_path / "lifter.safetensors", lifter, {})
+    words = [f"checkpoint={tmp_path}/lifter.safetensors", f"output={tmp_path}/program.pt2"]
+    assert main(words) == 0
+    assert "mm from the lifter on random keypoints" in capsys.readouterr().out
+    assert (tmp_path / "program.pt2").is_file() and (tmp_path / "program.json").is_file()
+    assert main([words[0], "output=program.tflite"]) == 1
+    assert "output=program.tflite must end in .pt2 or .onnx" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+    assert "output" in capsys.readouterr().out
+
+
+def test_another_ending_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"ends in \.pt2 or \.onnx"):
+        export_lifter(create_lifter("simplebaseline", hidden=8), tmp_path / "lifter.pt")
