@@ -60,8 +60,8 @@ def evaluate(job: EvaluateJob) -> None:
     print(evaluation_table({lifter.name: evaluation}, clips.provenance))
     if job.output:
         results = {"checkpoint": job.checkpoint, "card": card, "target": evaluation.to_json()}
-        protocol = evaluation.protocol.describe()
-        write_results(Path(job.output), results, seed=job.target.seed, protocol=protocol, data=[clips.provenance])
+        data_used, described = [clips.provenance], evaluation.describe()
+        write_results(Path(job.output), results, seed=job.target.seed, protocol=described, data=data_used)
         print(f"The numbers are in {job.output}.")
 
 

@@ -30,8 +30,8 @@ COMMAND = Command(
 def export(job: ExportJob) -> None:
     """Check, export, compare on random keypoints, write the program and its JSON description."""
     from poseda.cli.checks import check_file, check_output
-    from poseda.engine.official import open_lifter
     from poseda.engine.export import TOLERANCE_MM, export_lifter
+    from poseda.engine.official import open_lifter
 
     check_file(job.checkpoint, "checkpoint")
     check_output(job.output, ".pt2", ".onnx")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from poseda.cli.report import job_card, job_protocol
-from poseda.cli.results import ORACLE, SOURCE_ONLY, Results
+from poseda.cli.results import ORACLE, SELECTED, SOURCE_ONLY, Results
 from poseda.cli.schema import AdaptJob
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.domains import Domain, Target, load_domain, load_target
@@ -26,7 +26,8 @@ from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips
 from poseda.stages import stage_class
 from poseda.stages.base import Stage
-from poseda.stages.pipeline import finish_stages, lift_with_stages, run_stages
+from poseda.stages.pipeline import finish_selected, finish_stages, lift_with_stages, run_stages
+from poseda.stages.selection import Selection
 from poseda.stages.tto import TTO
 from poseda.viz.report import gap_statistics, save_figures
 from poseda.zoo import find_source_model
@@ -123,7 +124,7 @@ class _Adaptation:
             lifter = copy.deepcopy(self.lifter)
             trained = [stage.name for stage in stages if stage.shapes_training()]
             steps = self.job.adapt.steps
-            run_stages(
+            selection = run_stages(
                 lifter,
                 self.source.train,
                 self.target.train,
@@ -136,9 +137,23 @@ class _Adaptation:
             )
             for length in group:
                 final = finish_stages(copy.deepcopy(lifter), self.source.train, stages[:length])
-                self._score(f"+ {stages[length - 1].label}", final, stages[:length])
+                label = f"+ {stages[length - 1].label}"
+                self._score(label, final, stages[:length])
+                if selection is not None:
+                    chosen = finish_selected(lifter, self.source.train, stages[:length], selection)
+                    self._score(f"{label}{SELECTED}", chosen, stages[:length])
+            if selection is not None:
+                self._note_selection(selection, stages[: len(trained)])
             self.stages = stages
         return final
+
+    def _note_selection(self, selection: Selection, stages: Sequence[Stage]) -> None:
+        what = "+".join(stage.label for stage in stages)
+        self._remark(
+            f"selected, {what}: step {selection.step} of {self.job.adapt.steps}, "
+            "by reprojection, symmetry, constancy and source error; no target label"
+        )
+        self.results.selections[what] = {"step": selection.step, "curve": [dict(look) for look in selection.curve]}
 
     def _remark(self, remark: str) -> None:
         if remark not in self.results.remarks:

@@ -13,6 +13,8 @@ from poseda.metrics.accumulate import Evaluation
 
 SOURCE_ONLY = "source only"
 ORACLE = "oracle (target-trained)"
+SELECTED = " (selected)"
+"""Behind a row's name: the step that the label-free criterion chose, in place of the last."""
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Results:
     """Where the source model comes from."""
     rows: dict[str, Row] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    selections: dict[str, object] = field(default_factory=dict)
+    """Stages that were trained together -> the step that was selected, and the criterion's curve."""
 
     @property
     def labelled(self) -> bool:
@@ -61,6 +65,7 @@ class Results:
             "rows": {label: row.to_json() for label, row in self.rows.items()},
             "source_model": self.origin,
             "remarks": self.remarks,
+            "selections": self.selections,
             "sentence": self.sentence(),
         }
 
@@ -74,8 +79,8 @@ class Results:
 
     @property
     def last(self) -> str:
-        """The row of the whole pipeline."""
-        return [label for label in self.rows if label != ORACLE][-1]
+        """The row of the whole pipeline, at its last step."""
+        return [label for label in self.rows if label != ORACLE and not label.endswith(SELECTED)][-1]
 
     def _labelled_sentence(self) -> str:
         errors = self.errors()
@@ -103,7 +108,7 @@ class Results:
         )
 
     def _what(self) -> str:
-        adapted = [label for label in self.rows if label not in (SOURCE_ONLY, ORACLE)]
+        adapted = [x for x in self.rows if x not in (SOURCE_ONLY, ORACLE) and not x.endswith(SELECTED)]
         return " ".join(adapted).removeprefix("+ ")
 
     def _first(self) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
 from poseda.geometry.camera import normalise_screen
 from poseda.lifters.base import Lifter, LifterOutput
+from poseda.lifters.inference import mirror_keypoints
 
 METRE = 1000.0
 SIGMA_WEIGHT = 1e-3
@@ -95,6 +96,17 @@ def mirror_batch(keypoints: Tensor, target: Tensor, chosen: Tensor, lifter: Lift
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """Losses to add to those of the poses in one step of a lifter."""
+
+    losses: Callable[[Tensor | None, Tensor | None], Mapping[str, Tensor]]
+    """From the latents of the fitted windows and of `beside`, None where they are not wanted, to scalars by name."""
+    beside: Tensor | None = None
+    """(M, T, J, 2) screen keypoints that go through the encoder in one pass with the fitted windows, so that both see
+    the same batch statistics; None where no latent is wanted."""
+
+
 class Fitting:
     """A lifter with its optimiser and learning-rate schedule: Adam, cosine to 0, clipped gradients."""
 
@@ -104,18 +116,35 @@ class Fitting:
         self.lr, self.steps, self.grad_clip, self.flip = lr, steps, grad_clip, flip
 
     def fit(
-        self, index: int, keypoints: Tensor, poses: Tensor, weight: Tensor, generator: torch.Generator
+        self,
+        index: int,
+        keypoints: Tensor,
+        poses: Tensor,
+        weight: Tensor,
+        generator: torch.Generator,
+        addition: Addition | None = None,
     ) -> dict[str, Tensor]:
-        """One optimiser step on screen keypoints (B, T, J, 2) and windows of poses (B, T, J, 3) mm."""
+        """One optimiser step on screen keypoints (B, T, J, 2) and windows of poses (B, T, J, 3) mm.
+
+        Window i of `addition.beside` is mirrored where window i of the batch is.
+        """
         target = training_targets(poses, self.lifter)
+        beside = addition.beside if addition else None
         if self.flip:
             chosen = torch.rand(len(keypoints), generator=generator, device=generator.device) < 0.5
-            keypoints, target = mirror_batch(keypoints, target, chosen.to(keypoints.device), self.lifter)
+            chosen = chosen.to(keypoints.device)
+            keypoints, target = mirror_batch(keypoints, target, chosen, self.lifter)
+            if beside is not None:
+                mirrored = mirror_keypoints(beside, self.lifter.skeleton)
+                beside = torch.where(chosen.view(-1, 1, 1, 1), mirrored, beside)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
-        losses = lifter_loss(self.lifter(keypoints), target, weight)
-        self.optimizer.zero_grad(set_to_none=True)
+        output, latents = _lift_beside(self.lifter, keypoints, beside)
+        losses = lifter_loss(output, target, weight)
         total = losses["pose"] + SIGMA_WEIGHT * losses["sigma"] if "sigma" in losses else losses["pose"]
+        for name, loss in (addition.losses(*latents) if addition else {}).items():
+            total, losses[name] = total + loss, loss
+        self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.lifter.parameters(), self.grad_clip)
         self.optimizer.step()
@@ -129,6 +158,19 @@ class Fitting:
         """Take back what `state_dict` gave."""
         self.lifter.load_state_dict(state["lifter"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _lift_beside(
+    lifter: Lifter, keypoints: Tensor, beside: Tensor | None
+) -> tuple[LifterOutput, tuple[Tensor | None, Tensor | None]]:
+    """Output of keypoints (B, T, J, 2), and the latents of these and of `beside`, which share one pass."""
+    if beside is None:
+        return lifter(keypoints), (None, None)
+    both = torch.cat([keypoints, beside])
+    lifter.check_keypoints(both)
+    latent = lifter.encode(both)
+    first, second = latent[: len(keypoints)], latent[len(keypoints) :]
+    return lifter.decode(first), (first, second)
 
 
 class SupervisedTask:

@@ -5,7 +5,8 @@ stage knows another:
 
     before      prepare (statistics, networks) · usable (which target frames may be drawn)
     each step   augment (source -> source, local pose) · align (source -> source, placed in the target's cameras)
-                update (the stage's own learning) · after_step (once the lifter has moved)
+                update (the stage's own learning) · lifter_loss (what the lifter learns beside its poses)
+                after_step (once the lifter has moved)
     afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter)
     test time   refine (lifter + target 2D -> better poses)
 """
@@ -57,6 +58,34 @@ class Step:
     generator: torch.Generator
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """The lifter's own step as `lifter_loss` sees it: source windows as they are fitted, target windows beside them.
+
+    Nothing in it has a gradient but the features, and they have one to the lifter alone.
+    """
+
+    index: int
+    steps: int
+    keypoints: Tensor
+    """(B, T, J, 2) screen-normalised 2D of the source windows, augmented and aligned."""
+    poses: Tensor
+    """(B, T, J, 3) mm, camera frame: the poses behind them."""
+    weight: Tensor
+    """(B,) 0 = a source window that is left out."""
+    target: TargetBatch
+    """(B,) windows of target 2D."""
+    target_keypoints: Tensor
+    """(B, T, J, 2) the target's 2D, screen-normalised, missing joints filled as at test time."""
+    lifter: Lifter
+    """In training mode."""
+    generator: torch.Generator
+    source_features: Tensor | None = None
+    """(B, ...) latents of the source windows, where a stage `wants_features`."""
+    target_features: Tensor | None = None
+    """(B, ...) latents of the target windows, of the same pass; both domains mirrored alike."""
+
+
 class Stage:
     """Base of all stages. A subclass has a frozen dataclass `Config` of its options and overrides some hooks."""
 
@@ -64,6 +93,8 @@ class Stage:
     name: ClassVar[str]
     label: ClassVar[str]
     """How tables call the stage."""
+    wants_features: ClassVar[bool] = False
+    """Whether `lifter_loss` reads the features: both domains then go through the lifter's encoder in one pass."""
 
     def prepare(self, setting: Setting) -> str:
         """Get ready before the first step; returns a remark for the log ("" for none)."""
@@ -84,6 +115,13 @@ class Stage:
     def update(self, step: Step) -> Mapping[str, Tensor]:
         """The stage's own learning; returns detached scalars for the log."""
         return {}
+
+    def lifter_loss(self, lesson: Lesson) -> Tensor | None:
+        """A scalar to add to the lifter's loss, its gradient meant for the lifter; None for nothing in this step.
+
+        Parameters of the stage's own get their gradient from the same backward pass, and move in `after_step`.
+        """
+        return None
 
     def after_step(self, lifter: Lifter) -> None:
         """Look at the lifter after it has moved."""
@@ -114,4 +152,4 @@ class Stage:
     @classmethod
     def shapes_training(cls) -> bool:
         """Whether the lifter's training changes because of this stage (EMA only watches, TTO comes after)."""
-        return any(cls.overrides(hook) for hook in ("augment", "align", "update"))
+        return any(cls.overrides(hook) for hook in ("augment", "align", "update", "lifter_loss"))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter
+from poseda.stages.averaging import follow, warm_decay
 from poseda.stages.base import Setting, Stage
 
 
@@ -53,17 +54,11 @@ class EMA(Stage):
     def after_step(self, lifter: Lifter) -> None:
         """average <- decay average + (1 - decay) weights, in one fused call for all tensors."""
         self.steps += 1
-        decay = min(self.config.decay, (1 + self.steps) / (10 + self.steps))
-        now = lifter.state_dict()
-        smooth = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in smooth], [now[n] for n in smooth], 1 - decay)
-        for name, value in now.items():
-            if not value.is_floating_point():
-                self.average[name].copy_(value)
+        follow(self.average, lifter.state_dict(), warm_decay(self.config.decay, self.steps))
 
     def finish(self, lifter: Lifter) -> Lifter:
         """A copy of the lifter that carries the average."""
-        if not self.average:
+        if not self.steps:
             return lifter
         averaged = copy.deepcopy(lifter)
         averaged.load_state_dict(self.average)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,14 @@ def test_a_broken_config_is_one_line(jobs: Any, capsys: Any) -> None:
     (FOLDER / "config.yaml").write_text("{")
     assert main([]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_step_that_needs_no_label_to_be_chosen_has_a_row_of_its_own(archive: Path, capsys: Any) -> None:
+    words = ["source=archive", f"source.path={archive}", "target=3dhp", "target.max_frames=200", "stages=[gpa,tto]"]
+    words += ["lifter.hidden=8", "lifter.blocks=1", "train.steps=3", "train.batch_size=4"]
+    assert main([*words, "adapt.steps=4", "adapt.batch_size=4", "adapt.select_every=2"]) == 0
+    said = capsys.readouterr().out
+    assert "+ GPA (selected)" in said and "+ TTO (selected)" in said
+    assert "of 4, by reprojection, symmetry, constancy and source error; no target label" in said
+    results = json.loads(next(Path("runs").glob("*/default/seed0/results.json")).read_text())["results"]
+    assert [look["step"] for look in results["selections"]["GPA"]["curve"]] == [0, 2, 4]

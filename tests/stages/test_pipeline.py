@@ -130,7 +130,14 @@ class KilledAt(Stage):
 
 @pytest.mark.parametrize(
     ("names", "after"),
-    [(["gpa"], 5), (["lpa", "gpa", "ema"], 1), (["lpa", "gpa", "ema"], 6), (["lpa", "gpa", "ema"], 7)],
+    [
+        (["gpa"], 5),
+        (["lpa", "gpa", "ema"], 1),
+        (["lpa", "gpa", "ema"], 6),
+        (["lpa", "gpa", "ema"], 7),
+        (["gpa", "mean_teacher", "adabn"], 5),
+        (["gpa", "coral", "mmd", "dann", "lpa"], 6),
+    ],
 )
 def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
     tiny_clips, small_lifter, tmp_path, monkeypatch, names, after

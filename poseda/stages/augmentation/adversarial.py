@@ -1,36 +1,55 @@
-"""The adversarial game of LPA: losses, replay pool, and the pair of a discriminator with its optimiser."""
+"""The adversarial game: losses, gradient penalty, replay pool, and the pair of a discriminator with its optimiser."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-AdversarialLoss = Literal["lsgan", "wgan-gp"]
+Game = Literal["lsgan", "wgan_gp"]
+GAMES: tuple[str, ...] = get_args(Game)
 
 
-def discriminator_loss(real: Tensor, fake: Tensor, kind: AdversarialLoss) -> Tensor:
+def discriminator_loss(real: Tensor, fake: Tensor, game: str) -> Tensor:
     """Discriminator's loss for scores of real and fake samples -> scalar. LSGAN (Mao 2017), WGAN (Gulrajani 2017)."""
-    if kind == "lsgan":
+    if game == "lsgan":
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
     return fake.mean() - real.mean()
 
 
-def generator_loss(fake: Tensor, kind: AdversarialLoss) -> Tensor:
+def generator_loss(fake: Tensor, game: str) -> Tensor:
     """Loss of the generator for scores of its samples -> scalar."""
-    return (fake - 1).square().mean() if kind == "lsgan" else -fake.mean()
+    return (fake - 1).square().mean() if game == "lsgan" else -fake.mean()
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-    """E (||grad critic(x)|| - 1)² on random mixtures of real and fake samples (Gulrajani et al. 2017) -> scalar."""
+    """E (||grad critic(x)|| - 1)² on random mixtures of real and fake samples (Gulrajani et al. 2017) -> scalar.
+
+    Of a critic with several scores, the gradient is that of their mean, which is what both players see.
+    """
     share = torch.rand(len(real), generator=generator, device=generator.device, dtype=real.dtype).to(real.device)
     share = share.view(-1, *[1] * (real.ndim - 1))
     mixed = (share * real + (1 - share) * fake).detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+    score = critic(mixed).flatten(1).mean(1).sum()
+    (gradient,) = torch.autograd.grad(score, mixed, create_graph=True)
     norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
     return (norms - 1).square().mean()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Gradients pass through the module inside, and none reaches its weights."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    for parameter, _ in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, value in wanted:
+            parameter.requires_grad_(value)
 
 
 class ReplayPool:
@@ -68,40 +87,35 @@ class ReplayPool:
 
 
 class Adversary:
-    """A discriminator, its optimiser and its pool of earlier fakes."""
+    """A discriminator of features (B, ...), its optimiser and its pool of earlier fakes."""
 
-    def __init__(
-        self, network: nn.Module, *, kind: AdversarialLoss, penalty: float, lr: float, betas: tuple[float, float],
-        pool: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, network: nn.Module, *, game: str, lr: float, pool: int, penalty: float = 10.0) -> None:
+        """Adam with the betas of each game's authors: (0.9, 0.999) for lsgan, (0.5, 0.9) for wgan_gp."""
         self.network = network
-        self.kind = kind
+        self.game = game
         self.penalty = penalty
+        betas = (0.9, 0.999) if game == "lsgan" else (0.5, 0.9)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
         self.pool = ReplayPool(pool)
 
     def learn(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """One step on real (B, ...) and fake (B, ...) samples; returns loss and accuracies, detached."""
-        fake = self.pool.exchange(fake.detach(), generator)
+        real, fake = real.detach(), self.pool.exchange(fake.detach(), generator)
         real_score, fake_score = self.network(real), self.network(fake)
-        loss = discriminator_loss(real_score, fake_score, self.kind)
-        if self.kind == "wgan-gp":
+        loss = discriminator_loss(real_score, fake_score, self.game)
+        if self.game == "wgan_gp":
             loss = loss + self.penalty * gradient_penalty(self.network, real, fake, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        middle = 0.5 if self.kind == "lsgan" else (real_score.mean() + fake_score.mean()).detach() / 2
-        right = ((real_score > middle).float().mean() + (fake_score < middle).float().mean()) / 2
-        return {"loss": loss.detach(), "accuracy": right.detach()}
+        middle = 0.5 if self.game == "lsgan" else (real_score.mean() + fake_score.mean()).detach() / 2
+        right = {"real": (real_score > middle).float().mean(), "fake": (fake_score < middle).float().mean()}
+        return {"loss": loss.detach()} | {f"accuracy_{name}": value.detach() for name, value in right.items()}
 
     def judge(self, fake: Tensor) -> Tensor:
         """The generator's loss for its samples -> scalar; no gradient reaches the discriminator's weights."""
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(False)
-        loss = generator_loss(self.network(fake), self.kind)
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(True)
-        return loss
+        with frozen(self.network):
+            return generator_loss(self.network(fake), self.game)
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser and pool."""

@@ -1,0 +1,67 @@
+"""One pose from many hypotheses by their reprojection, with no ground truth: PoSynDA's choice, made honest.
+
+D3DP (Shan et al., ICCV 2023) calls the choice joint by joint JPMA, and PoSynDA (ACM MM 2023) trains on it; both project
+with the true root trajectory. Here each hypothesis gets the root at which it fits the 2D best, in closed form.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from poseda.errors import ShapeError, choose
+from poseda.geometry.camera import Camera
+from poseda.geometry.root import root_from_keypoints
+
+Per = Literal["joint", "pose"]
+
+
+@torch.no_grad()
+def aggregate_by_reprojection(
+    poses: Tensor, keypoints: Tensor, confidence: Tensor, cameras: Camera, *, per: Per = "joint"
+) -> Tensor:
+    """The hypotheses that fit the 2D best: (N, H, J, 3) mm, (N, J, 2) px, (N, J), cameras (N,) -> (N, J, 3) mm.
+
+    Poses are root-relative in camera axes; confidence 0 marks a missing joint. per="joint" takes each visible joint
+    from the hypothesis in which it comes nearest to its keypoint, and missing joints from the hypothesis that is best
+    as a whole; per="pose" takes all joints from that one, by its mean distance weighted with confidence. A hypothesis
+    without a root before the camera is not taken; where none has one the mean of all is given. Raises ShapeError,
+    and ConfigError for another `per`.
+    """
+    choose(per, ("joint", "pose"), "aggregate_by_reprojection.per")
+    _check(poses, keypoints, confidence, cameras)
+    errors, valid = reprojection_errors(poses, keypoints, confidence, cameras)
+    weight = confidence.unsqueeze(1)  # (N, 1, J)
+    whole = (weight * errors).sum(-1) / weight.sum(-1).clamp_min(1e-12)
+    best = whole.masked_fill(~valid, torch.inf).argmin(1, keepdim=True)  # (N, 1)
+    chosen = best.expand(-1, poses.shape[2])
+    if per == "joint":
+        nearest = errors.masked_fill(~valid.unsqueeze(-1), torch.inf).argmin(1)  # (N, J)
+        chosen = torch.where(confidence > 0, nearest, chosen)
+    taken = poses.gather(1, chosen[:, None, :, None].expand(-1, 1, -1, 3)).squeeze(1)
+    return torch.where(valid.any(1)[:, None, None], taken, poses.mean(1))
+
+
+def reprojection_errors(
+    poses: Tensor, keypoints: Tensor, confidence: Tensor, cameras: Camera
+) -> tuple[Tensor, Tensor]:
+    """Distance (N, H, J) px of each hypothesis to the keypoints, 0 for missing joints; (N, H) bool: it has a root."""
+    seen = (confidence > 0)[:, None].expand(poses.shape[:-1])
+    rays = cameras.unproject(keypoints)[:, None].expand(*poses.shape[:-1], 2)
+    root, valid = root_from_keypoints(poses, rays, confidence[:, None].expand(poses.shape[:-1]))
+    place = poses + root.unsqueeze(-2)
+    place = torch.where(valid[..., None, None], place, place.new_tensor([0.0, 0.0, 1000.0]))
+    distance = (cameras.project(place) - keypoints.unsqueeze(1)).norm(dim=-1)
+    return torch.where(seen, distance, 0.0), valid
+
+
+def _check(poses: Tensor, keypoints: Tensor, confidence: Tensor, cameras: Camera) -> None:
+    frames, joints = keypoints.shape[:2]
+    wrong = poses.ndim != 4 or poses.shape[1] < 1 or (len(poses), *poses.shape[2:]) != (frames, joints, 3)
+    if wrong or tuple(confidence.shape) != (frames, joints) or len(cameras) != frames:
+        raise ShapeError(
+            f"Expected poses (N, H, J, 3) beside keypoints (N, J, 2), confidence (N, J) and N cameras, got "
+            f"{tuple(poses.shape)}, {tuple(keypoints.shape)}, {tuple(confidence.shape)} and {len(cameras)}."
+        )

@@ -1,0 +1,221 @@
+"""Mean teacher: the lifter agrees with an average of itself on target 2D that was changed, where the change is known.
+
+Mean teacher (Tarvainen & Valpola, NeurIPS 2017) with changes that have an exact meaning for a lifter. The teacher, an
+exponential moving average of the lifter, lifts the target's 2D as it is (and mirrored); the lifter then sees
+
+    noise      the same 2D with Gaussian noise, in a share of the person's box;
+    mirror     the mirrored image, and is to give the mirrored pose;
+    rotation   another 2D altogether: the teacher's pose is placed where it fits its 2D (closed-form root), turned
+               about the vertical through its root, and projected with the target's camera; the lifter is to give the
+               turned pose. Turning 2D alone has no meaning.
+
+The loss is the squared error to the teacher's pose in m², weighted for each window by exp(-(r / residual)²), r being
+how far the teacher's pose is from its own 2D, in boxes, and ramped up as exp(-5 (1 - t)²). Departures: the paper's
+consistency of class scores; the confidence, which it does not have. The vertical is the world's z where the camera
+knows its pose in the world, else the image's.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poseda.data.batches import TargetBatch
+from poseda.data.checks import MINIMUM_VISIBLE
+from poseda.engine.supervised import METRE, mirror_batch
+from poseda.errors import ConfigError, choose
+from poseda.geometry.boxes import box_scale
+from poseda.geometry.camera import Camera, normalise_screen
+from poseda.geometry.root import root_from_keypoints
+from poseda.geometry.rotations import rotate_about_axis
+from poseda.lifters.base import Lifter
+from poseda.lifters.inference import fill_missing, mirror_keypoints, mirror_poses
+from poseda.stages.averaging import follow, warm_decay
+from poseda.stages.base import Lesson, Setting, Stage
+
+NEAREST_MM = 300.0
+"""A turned pose that comes nearer to the camera stays as it was."""
+
+
+@dataclass(frozen=True)
+class MeanTeacherConfig:
+    """Options of the mean teacher."""
+
+    weight: float = 1.0
+    """Weight of the agreement beside the loss on the source, both in m²."""
+    decay: float = 0.99
+    """Share of the old teacher that each step keeps; early steps keep less."""
+    ramp: float = 0.3
+    """Share of the steps over which the weight rises."""
+    residual: float = 0.05
+    """Reprojection residual of a teacher's pose, as a share of the person's box, at which its weight is 1/e."""
+    noise: float = 0.01
+    """Spread of the noise on the lifter's 2D, as a share of the person's box."""
+    rotate: float = 0.5
+    """Share of the windows in which the teacher's pose is turned about the vertical and projected anew."""
+    angle: float = 3.1416
+    """Largest turn, rad."""
+    flip: bool = True
+    """Whether the teacher averages over the mirrored image, and half of the lifter's windows are mirrored."""
+    keep: str = "teacher"
+    """Which one to use in the end: teacher, or student."""
+
+    def __post_init__(self) -> None:
+        choose(self.keep, ("teacher", "student"), "mean_teacher.keep")
+        if not 0 <= self.decay < 1:
+            raise ConfigError(f"mean_teacher.decay={self.decay}: must be at least 0 and below 1.")
+        for name in ("ramp", "rotate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: is a share, from 0 to 1.")
+        for name in ("weight", "residual"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must be above 0.")
+        for name in ("noise", "angle"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must not be negative.")
+
+
+class MeanTeacher(Stage):
+    """Agreement with the moving average on changed target 2D."""
+
+    Config = MeanTeacherConfig
+    name = "mean_teacher"
+    label = "mean teacher"
+    teacher: Lifter
+
+    def __init__(self, config: MeanTeacherConfig | None = None) -> None:
+        self.config = config or MeanTeacherConfig()
+        self.steps = 0
+        self.rotates = False
+
+    def prepare(self, setting: Setting) -> str:
+        """The teacher starts as the lifter; one that gives one pose a window cannot see it turned."""
+        self.teacher = copy.deepcopy(setting.lifter).eval().requires_grad_(False)
+        self.steps = 0
+        whole = setting.lifter.output == "seq2seq" or setting.lifter.frames == 1
+        self.rotates = self.config.rotate > 0 and self.config.angle > 0 and whole
+        if whole or not self.config.rotate:
+            return ""
+        return f"{setting.lifter.name} gives one pose for {setting.lifter.frames} frames of 2D: nothing is rotated"
+
+    def lifter_loss(self, lesson: Lesson) -> Tensor:
+        """The weighted disagreement of lifter and teacher."""
+        with torch.no_grad():
+            keypoints, pose, weight = self._pairs(lesson)
+        error = (lesson.lifter(keypoints).pose - pose).square().sum(-1).mean((1, 2)) / METRE**2
+        loss: Tensor = (weight * error).mean()
+        return self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
+
+    def _pairs(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+        """What the lifter sees (B, T, J, 2), what it is to say (B, T', J, 3) mm, and how much that counts (B,)."""
+        config, skeleton, draws = self.config, lesson.lifter.skeleton, lesson.generator
+        keypoints, target = lesson.target_keypoints, lesson.target
+        pose = self.teacher(keypoints).pose
+        if config.flip:
+            mirrored = self.teacher(mirror_keypoints(keypoints, skeleton)).pose
+            pose = (pose + mirror_poses(mirrored, skeleton)) / 2
+        root, weight = place_poses(pose, target, config.residual)
+        if self.rotates:
+            chosen = _uniform(draws, pose, 1) < config.rotate
+            angle = (2 * _uniform(draws, pose, 1) - 1) * config.angle
+            keypoints, pose = turn_poses(keypoints, pose, root, target, angle, chosen & (weight.view_as(angle) > 0))
+        if config.noise > 0:
+            box = box_scale(keypoints, torch.ones_like(keypoints[..., 0], dtype=torch.bool))[..., None, None]
+            normal = torch.randn(keypoints.shape, generator=draws, device=draws.device)
+            keypoints = keypoints + config.noise * box * normal.to(keypoints)
+        if config.flip:
+            half = _uniform(draws, pose, 1).view(-1) < 0.5
+            keypoints, pose = mirror_batch(keypoints, pose, half, lesson.lifter)
+        return keypoints, pose, weight
+
+    def after_step(self, lifter: Lifter) -> None:
+        """The teacher follows the lifter."""
+        self.steps += 1
+        follow(self.teacher.state_dict(), lifter.state_dict(), warm_decay(self.config.decay, self.steps))
+
+    def finish(self, lifter: Lifter) -> Lifter:
+        """A copy of the teacher, or the lifter itself."""
+        if self.config.keep == "student" or not self.steps:
+            return lifter
+        return copy.deepcopy(self.teacher).requires_grad_(True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The teacher and the number of steps behind it."""
+        return {"teacher": self.teacher.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.teacher.load_state_dict(state["teacher"])
+        self.steps = int(state["steps"])
+
+
+def ramp_up(index: int, length: float) -> float:
+    """exp(-5 (1 - t)²) with t = index / length up to 1 (Tarvainen & Valpola)."""
+    return math.exp(-5 * (1 - min(index / length, 1.0)) ** 2) if length > 0 else 1.0
+
+
+def _uniform(generator: torch.Generator, like: Tensor, extra: int) -> Tensor:
+    """(B, 1, ...) draws from [0, 1), one a window."""
+    draw = torch.rand(len(like), *[1] * extra, generator=generator, device=generator.device)
+    return draw.to(like)
+
+
+def place_poses(pose: Tensor, target: TargetBatch, residual: float) -> tuple[Tensor, Tensor]:
+    """Roots (B, T', 3) mm at which poses (B, T', J, 3) fit the target's 2D, and the weight (B,) of each window.
+
+    Poses may be those of the middle frames alone. Weight exp(-(r / residual)²), r the mean distance to the visible
+    keypoints in boxes; 0 where a frame has no box or no root.
+    """
+    keypoints, visible = _frames_of(target.keypoints, pose), _frames_of(target.visible, pose)
+    seen = visible.to(pose.dtype)
+    root, valid = root_from_keypoints(pose, target.cameras.unproject(keypoints), seen)
+    place = pose + root.unsqueeze(-2)
+    place = torch.where(valid[..., None, None], place, place.new_tensor([0.0, 0.0, 1000.0]))
+    distance = torch.where(visible, (target.cameras.project(place) - keypoints).norm(dim=-1), 0.0)
+    box = box_scale(keypoints, visible)
+    usable = (valid & (box > 1.0) & (visible.sum(-1) >= MINIMUM_VISIBLE)).all(1)
+    share = (distance.sum(-1) / seen.sum(-1).clamp_min(1.0) / box.clamp_min(1.0)).mean(1)
+    return root, torch.where(usable, torch.exp(-((share / residual) ** 2)), 0.0)
+
+
+def _frames_of(windows: Tensor, pose: Tensor) -> Tensor:
+    """The frames (B, T', ...) of windows (B, T, ...) that poses (B, T', ...) belong to: all, or the middle one."""
+    if windows.shape[1] == pose.shape[1]:
+        return windows
+    middle = windows.shape[1] // 2
+    return windows[:, middle : middle + 1]
+
+
+def turn_poses(
+    keypoints: Tensor, pose: Tensor, root: Tensor, target: TargetBatch, angle: Tensor, chosen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Some windows turned about the vertical through the root: screen keypoints (B, T, J, 2), poses (B, T, J, 3) mm.
+
+    root (B, T, 3) mm; angle (B, 1) rad, chosen (B, 1) bool. The new 2D is the projection of the placed, turned pose;
+    joints that the target misses are missing in it too. A window that would come too near to the camera stays.
+    """
+    cameras = target.cameras
+    axis = vertical(cameras)[:, None, None]  # (B, 1, 1, 3)
+    turned = rotate_about_axis(pose, axis, angle[..., None])
+    place = turned + root.unsqueeze(-2)
+    in_front = (place[..., 2] > NEAREST_MM).flatten(1).all(1, keepdim=True)
+    pick = (chosen & in_front)[..., None, None]
+    seen = normalise_screen(cameras.project(place), cameras.width, cameras.height)
+    seen = fill_missing(seen, target.visible)
+    return torch.where(pick, seen, keypoints), torch.where(pick, turned, pose)
+
+
+def vertical(cameras: Camera) -> Tensor:
+    """(N, 3) unit vectors that point up, in camera axes: the world's z, or -y for a camera without a pose."""
+    straight = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
+    unknown = (cameras.R - straight).abs().amax((1, 2)) < 1e-6
+    return torch.where(unknown.unsqueeze(-1), cameras.R.new_tensor([0.0, -1.0, 0.0]), cameras.R[:, :, 2])
+
+
+STAGE = MeanTeacher
