@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq, fsolve, linear_sum_assignment
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetSampler
 from poseda.errors import ConfigError
@@ -19,6 +18,7 @@ from poseda.stages.gpa import GPA, GPAConfig, aligned_root
 from poseda.stages.gpa.body_size import relative_size
 from poseda.stages.gpa.pairing import assign, log_aspect, one_to_one, transport_cost
 from poseda.stages.gpa.placing import Placing, measure, smooth_path
+from tests.stages.waiting import Waiting
 
 ROOT = 0
 
@@ -228,23 +228,6 @@ def test_gradients_through_the_refinement_agree_with_finite_differences(scene):
         (source.clone().requires_grad_(True), keypoints.clone().requires_grad_(True)),
         eps=1e-4, rtol=1e-4, atol=1e-5,
     )  # fmt: skip
-
-
-class Waiting(TorchDispatchMode):
-    """Notes the operators for which the CPU waits for a device: numbers read back, and shapes that depend on values."""
-
-    SLOW = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name().split("::")[1].split(".")[0]
-        masks = [index for index in args[1] if index is not None] if name == "index" else []
-        if name in self.SLOW or any(index.dtype == torch.bool for index in masks):
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 # --- the stage ---

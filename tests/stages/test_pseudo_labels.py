@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from poseda.data.batches import SourceBatch, SourceSampler, TargetSampler
 from poseda.engine.checkpoint import load_state
@@ -35,6 +34,7 @@ from poseda.stages.pseudo_labels import (
     trunk,
     world_axes,
 )
+from tests.stages.waiting import Waiting
 
 SKELETON = get_skeleton("h36m17")
 JOINTS = trunk(SKELETON)
@@ -309,23 +309,6 @@ def test_a_window_that_an_earlier_stage_dropped_stays_dropped(world):
     source, target = drawn(world)
     source = replace(source, weight=torch.zeros_like(source.weight))
     assert not bool(stage.align(source, target, torch.Generator()).weight.any())
-
-
-class Waiting(TorchDispatchMode):
-    """Notes the operators for which the CPU waits for a device: numbers read back, and shapes that depend on values."""
-
-    SLOW = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name().split("::")[1].split(".")[0]
-        masks = [index for index in args[1] if index is not None] if name == "index" else []
-        if name in self.SLOW or any(index.dtype == torch.bool for index in masks):
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("orientation", ["full", "vertical", "none"])
