@@ -118,7 +118,8 @@ class _Adaptation:
     def _adapt(self) -> Lifter:
         """A row for each prefix of the stages; prefixes that train alike share one training."""
         final = self.lifter
-        for group in _shared_trainings([self._class(label) for label in self.job.stages]):
+        groups = _shared_trainings([self._class(label) for label in self.job.stages])
+        for group in groups if self.job.rows == "all" else [group[-1:] for group in groups[-1:]]:
             labels = self.job.stages[: group[-1]]
             stages = [self._build(label) for label in labels]
             lifter = copy.deepcopy(self.lifter)
@@ -137,7 +138,8 @@ class _Adaptation:
             )
             for length in group:
                 final = finish_stages(copy.deepcopy(lifter), self.source.train, stages[:length])
-                label = f"+ {stages[length - 1].label}"
+                shown = stages[length - 1 : length] if self.job.rows == "all" else stages
+                label = " ".join(f"+ {stage.label}" for stage in shown)
                 self._score(label, final, stages[:length])
                 if selection is not None:
                     chosen = finish_selected(lifter, self.source.train, stages[:length], selection)

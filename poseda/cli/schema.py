@@ -132,6 +132,8 @@ class AdaptJob(Run):
     """Supervised training of the source model and of the oracle."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     """Adaptation."""
+    rows: Literal["all", "last"] = "all"
+    """all: a row for each stage that is added; last: source only and all stages together, which trains once."""
     oracle: bool = False
     """Also train on the target's own labels: the row that shows what could be reached at best."""
     protocol: str = "official17"
