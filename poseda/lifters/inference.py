@@ -23,10 +23,14 @@ Run = Callable[[Tensor, Tensor], LifterOutput]
 
 @dataclass(frozen=True)
 class LiftedClips:
-    """Poses (F, J, 3) mm, root-relative in camera axes, and expected errors sigma (F, J) mm or None."""
+    """Poses (F, J, 3) mm, root-relative in camera axes, with expected errors sigma (F, J) mm or None.
+
+    `covariance` (F, J, 3, 3) mm² of each joint's error, where whoever gave sigma knows its shape too, else None.
+    """
 
     poses: Tensor
     sigma: Tensor | None
+    covariance: Tensor | None = None
 
 
 @dataclass(frozen=True)
