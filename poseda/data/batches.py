@@ -49,12 +49,13 @@ class SourceSampler:
         """n windows with replacement; `generator` lives on the CPU or on the clips' device."""
         return self.draw_with_keypoints(n, generator)[0]
 
-    def draw_with_keypoints(self, n: int, generator: torch.Generator) -> tuple[SourceBatch, Tensor]:
-        """As `draw`, and the clips' own 2D (detected or projected) of the same windows, (B, T, J, 2) px."""
+    def draw_with_keypoints(self, n: int, generator: torch.Generator) -> tuple[SourceBatch, Tensor, Tensor]:
+        """As `draw`, and the clips' own 2D (detected or projected) of the same windows: (B, T, J, 2) px, and its
+        confidence (B, T, J), 0 = missing."""
         centres, windows = self._draw(n, generator)
         poses = self.clips.poses[windows]  # (B, T) -> (B, T, J, 3)
         batch = SourceBatch(poses, self.clips.cameras_at(centres), poses.new_ones(n))
-        return batch, self.clips.keypoints[windows]
+        return batch, self.clips.keypoints[windows], self.clips.confidence[windows]
 
 
 class TargetSampler:

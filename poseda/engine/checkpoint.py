@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from poseda.errors import CheckpointError, MissingDataError, PosedaError
 from poseda.files.atomic import atomic_write as atomic_write
 from poseda.lifters import create_lifter, list_lifters
-from poseda.lifters.base import Lifter, one_line
+from poseda.lifters.base import Lifter, LifterConfig, one_line
 
 FORMAT = 1
 NORMALISATION = "screen-width"
@@ -84,7 +85,12 @@ def read_card(path: Path | str) -> tuple[tuple[str, dict[str, Any]], dict[str, A
             header = _read_header(path, file.metadata())
     except (SafetensorError, OSError, struct.error) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({one_line(error)}).") from error
-    return (header["lifter"], header["options"]), header["card"]
+    return (header["lifter"], _with_defaults(header["options"])), header["card"]
+
+
+def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those of every lifter, which older files do not name."""
+    return {**asdict(LifterConfig()), **options}
 
 
 def save_state(path: Path | str, state: Mapping[str, object]) -> None:
@@ -113,7 +119,7 @@ def describe_lifter(lifter: Lifter) -> dict[str, object]:
         "joints": list(lifter.skeleton.joints),
         "frames": lifter.frames,
         "output": lifter.output,
-        "normalisation": NORMALISATION,
+        "normalisation": NORMALISATION if lifter.sees_screen else str(lifter.options["view"]),
         "units": "mm",
     }
 
@@ -162,6 +168,8 @@ def _expected_tensors(
     else:
         lifter = into
     for field, expected in json.loads(json.dumps(describe_lifter(lifter))).items():
+        if field == "options" and isinstance(header.get(field), dict):
+            header[field] = _with_defaults(header[field])
         if header.get(field) != expected:
             raise CheckpointError(
                 f"{path}: {field} is {header.get(field)!r:.80} in the file, {expected!r:.80} in the lifter."

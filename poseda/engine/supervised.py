@@ -16,7 +16,8 @@ from poseda.data.clips import LabelledClips
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
-from poseda.geometry.camera import normalise_screen
+from poseda.geometry.camera import Camera, normalise_screen
+from poseda.geometry.perspective import rotate
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.inference import mirror_keypoints
 
@@ -85,15 +86,25 @@ def screen_keypoints(batch: SourceBatch) -> Tensor:
     return normalise_screen(cameras.project(batch.poses), cameras.width, cameras.height)
 
 
+def windows_in_view(
+    lifter: Lifter, poses: Tensor, cameras: Camera, screen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A lifter's input (B, T, J, inputs) of the exact projections of windows (B, T, J, 3) mm, camera frame, and the
+    same windows in the axes of its view. `screen` (B, T, J, 2) is the screen-normalised projection, where it is known.
+    """
+    if screen is not None and lifter.inputs == 2 and lifter.sees_screen:
+        return screen, poses
+    seen = lifter.see_poses(poses, cameras)
+    return seen.keypoints, poses if seen.rotation is None else rotate(seen.rotation, poses)
+
+
 def mirror_batch(keypoints: Tensor, target: Tensor, chosen: Tensor, lifter: Lifter) -> tuple[Tensor, Tensor]:
-    """Screen keypoints (B, T, J, 2) and targets (B, T', J, 3) with the windows chosen (B,) bool mirrored."""
+    """Inputs (B, T, J, inputs) and targets (B, T', J, 3) with the windows chosen (B,) bool mirrored."""
     order = lifter.skeleton.mirror_index(keypoints)
     flip = keypoints.new_tensor([-1.0, 1.0, 1.0])
     pick = chosen.view(-1, 1, 1, 1)
-    return (
-        torch.where(pick, keypoints.index_select(-2, order) * flip[:2], keypoints),
-        torch.where(pick, target.index_select(-2, order) * flip, target),
-    )
+    mirrored = mirror_keypoints(keypoints, lifter.skeleton, lifter.mirror_signs)
+    return torch.where(pick, mirrored, keypoints), torch.where(pick, target.index_select(-2, order) * flip, target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +114,8 @@ class Addition:
     losses: Callable[[Tensor | None, Tensor | None], Mapping[str, Tensor]]
     """From the latents of the fitted windows and of `beside`, None where they are not wanted, to scalars by name."""
     beside: Tensor | None = None
-    """(M, T, J, 2) screen keypoints that go through the encoder in one pass with the fitted windows, so that both see
-    the same batch statistics; None where no latent is wanted."""
+    """(M, T, J, inputs) what the lifter sees of windows that pass the encoder together with the fitted ones, so that
+    both have the same batch statistics; None where no latent is wanted."""
 
 
 class Fitting:
@@ -124,7 +135,7 @@ class Fitting:
         generator: torch.Generator,
         addition: Addition | None = None,
     ) -> dict[str, Tensor]:
-        """One optimiser step on screen keypoints (B, T, J, 2) and windows of poses (B, T, J, 3) mm.
+        """One optimiser step on the lifter's input (B, T, J, inputs) and windows of poses (B, T, J, 3) mm in its view.
 
         Window i of `addition.beside` is mirrored where window i of the batch is.
         """
@@ -135,7 +146,7 @@ class Fitting:
             chosen = chosen.to(keypoints.device)
             keypoints, target = mirror_batch(keypoints, target, chosen, self.lifter)
             if beside is not None:
-                mirrored = mirror_keypoints(beside, self.lifter.skeleton)
+                mirrored = mirror_keypoints(beside, self.lifter.skeleton, self.lifter.mirror_signs)
                 beside = torch.where(chosen.view(-1, 1, 1, 1), mirrored, beside)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
@@ -163,7 +174,7 @@ class Fitting:
 def _lift_beside(
     lifter: Lifter, keypoints: Tensor, beside: Tensor | None
 ) -> tuple[LifterOutput, tuple[Tensor | None, Tensor | None]]:
-    """Output of keypoints (B, T, J, 2), and the latents of these and of `beside`, which share one pass."""
+    """Output of keypoints (B, T, J, inputs), and the latents of these and of `beside`, which share one pass."""
     if beside is None:
         return lifter(keypoints), (None, None)
     both = torch.cat([keypoints, beside])
@@ -184,9 +195,10 @@ class SupervisedTask:
 
     def step(self, index: int) -> Mapping[str, Tensor]:
         """One step on freshly drawn windows."""
-        batch, pixels = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
-        keypoints = normalise_screen(pixels, batch.cameras.width, batch.cameras.height)
-        return self.fitting.fit(index, keypoints, batch.poses, batch.weight, self.generator)
+        batch, pixels, confidence = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
+        seen = self.fitting.lifter.see(pixels, confidence > 0, batch.cameras, confidence)
+        poses = batch.poses if seen.rotation is None else rotate(seen.rotation, batch.poses)
+        return self.fitting.fit(index, seen.keypoints, poses, batch.weight, self.generator)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

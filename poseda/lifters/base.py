@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from poseda.errors import ConfigError, ShapeError
-from poseda.geometry.camera import normalise_screen
+from poseda.geometry.camera import denormalise_screen, normalise_screen
+from poseda.geometry.perspective import rotate
+from poseda.lifters.views import VIEWS, Seen, fill_missing, get_view, look
 from poseda.skeleton import Skeleton, get_skeleton
 
 if TYPE_CHECKING:
@@ -23,6 +25,19 @@ MM_PER_METRE = 1000.0
 LOG_MM_PER_METRE = math.log(MM_PER_METRE)
 START_SIGMA_METRES = 0.1
 """What a fresh scale head says: the size of a joint error at the start of training."""
+_NEAREST_MM = 1.0
+_MIRRORED = {"x": -1.0}
+
+
+@dataclass(frozen=True)
+class LifterConfig:
+    """Options of every lifter; a lifter's own come after them."""
+
+    view: str = "screen"
+    """What the 2D input is made of: screen (normalised pixels), rays, cliff, centred, canonical, pcl, perspective or
+    perspective_y (docs/views.md); all but screen use each camera's intrinsics."""
+    confidence: bool = False
+    """Whether each joint's confidence is one more input channel."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,9 @@ class LifterOutput:
 
 
 class Lifter(nn.Module):
-    """Base of all lifters. A subclass writes `encode` and `decode`, and has a dataclass `Config` of options.
+    """Base of all lifters. A subclass writes `encode` and `decode`, and has a dataclass `Config`, a `LifterConfig`.
+
+    Its input has `inputs` numbers a joint: two coordinates, the tokens of its view, and the confidence if it is read.
 
     `frames` is the window that one output depends on. seq2seq gives a pose for each frame of the window,
     seq2frame for its centre. A lifter that `slides` also takes more than `frames` frames, and then gives one
@@ -62,9 +79,12 @@ class Lifter(nn.Module):
         self.frames = frames
         self.output = output
         self.options = dict(options)
+        self.view = get_view(str(options.get("view", "screen")))
+        self.reads_confidence = bool(options.get("confidence", False))
+        self.inputs = 2 + len(self.view.tokens) + self.reads_confidence
 
     def encode(self, keypoints: Tensor) -> Tensor:
-        """Latent of screen-normalised keypoints (B, T, J, 2); its shape is the lifter's own."""
+        """Latent of keypoints (B, T, J, inputs) as `see` makes them; its shape is the lifter's own."""
         raise NotImplementedError
 
     def decode(self, latent: Tensor) -> LifterOutput:
@@ -72,17 +92,72 @@ class Lifter(nn.Module):
         raise NotImplementedError
 
     def forward(self, keypoints: Tensor) -> LifterOutput:
-        """Poses (B, T', J, 3) mm of screen-normalised keypoints (B, T, J, 2)."""
+        """Poses (B, T', J, 3) mm, in the axes of the view, of keypoints (B, T, J, inputs) as `see` makes them."""
         self.check_keypoints(keypoints)
         return self.decode(self.encode(keypoints))
 
     def lift(self, pixels: Tensor, cameras: Camera) -> LifterOutput:
-        """Poses (B, T', J, 3) mm of keypoints (B, T, J, 2) px; cameras (B,) give the image sizes."""
-        lifted: LifterOutput = self(normalise_screen(pixels, cameras.width, cameras.height))
-        return lifted
+        """Poses (B, T', J, 3) mm, camera axes, of keypoints (B, T, J, 2) px in cameras (B,)."""
+        seen = self.see(pixels, None, cameras)
+        return to_camera(self(seen.keypoints), seen.rotation)
+
+    def see(
+        self, pixels: Tensor, visible: Tensor | None, cameras: Camera, confidence: Tensor | None = None
+    ) -> Seen:
+        """The lifter's input of keypoints (B, T, J, 2) px in cameras (B,), and how its view turned the camera.
+
+        visible (B, T, J) bool, None for all; confidence (B, T, J), left out: 1 where visible. For the view screen the
+        image sizes are all that is read of the cameras.
+        """
+        if self.sees_screen:
+            seen = Seen(fill_missing(normalise_screen(pixels, cameras.width, cameras.height), visible), None)
+        else:
+            seen = look(self.view, cameras.unproject(pixels), visible, self.skeleton.root)
+        if not self.reads_confidence:
+            return seen
+        if confidence is None:
+            confidence = torch.ones_like(pixels[..., 0]) if visible is None else visible.to(pixels)
+        return Seen(torch.cat([seen.keypoints, confidence.unsqueeze(-1)], -1), seen.rotation)
+
+    def see_poses(self, poses: Tensor, cameras: Camera) -> Seen:
+        """As `see`, of the exact projections of poses (B, T, J, 3) mm, camera frame, in cameras (B,)."""
+        if self.sees_screen:
+            return self.see(cameras.project(poses), None, cameras)
+        rays = poses[..., :2] / poses[..., 2:].clamp_min(_NEAREST_MM)  # a projection and its inverse, without the lens
+        seen = look(self.view, rays, None, self.skeleton.root)
+        if not self.reads_confidence:
+            return seen
+        return Seen(torch.cat([seen.keypoints, torch.ones_like(poses[..., :1])], -1), seen.rotation)
+
+    def lift_screen(self, keypoints: Tensor, cameras: Camera | None) -> LifterOutput:
+        """Poses (B, T', J, 3) mm, camera axes, of screen-normalised keypoints (B, T, J, 2) in cameras (B,).
+
+        Without cameras the lifter must see the screen itself.
+        """
+        if self.sees_screen and not self.reads_confidence:
+            return self(keypoints)  # type: ignore[no-any-return]
+        if cameras is None:
+            raise ConfigError(f"{self.name} with view={self.options['view']} cannot lift screen keypoints alone.")
+        return self.lift(denormalise_screen(keypoints, cameras.width, cameras.height), cameras)
+
+    @property
+    def sees_screen(self) -> bool:
+        """Whether the input is screen-normalised pixels, without a virtual camera."""
+        return self.view == VIEWS["screen"]
+
+    @property
+    def sees_windows(self) -> bool:
+        """Whether the same frame may look different in two windows, so that work on it cannot be shared."""
+        return self.view.looks and self.frames > 1
+
+    @property
+    def mirror_signs(self) -> tuple[float, ...]:
+        """Sign of each input channel in the mirror."""
+        tokens = [_MIRRORED.get(token, 1.0) for token in self.view.tokens]
+        return (-1.0, 1.0, *tokens, *[1.0] * self.reads_confidence)
 
     def encode_windows(self, frames: Tensor, windows: Tensor) -> Tensor:
-        """Latent of windows (B, T), which number screen-normalised frames (N, J, 2).
+        """Latent of windows (B, T), which number frames (N, J, inputs).
 
         A lifter whose first layers see one frame alone runs them once a frame here, for all windows that hold it.
         """
@@ -100,18 +175,18 @@ class Lifter(nn.Module):
         return bool(self.options.get("sigma", False))
 
     def check_keypoints(self, keypoints: Tensor) -> None:
-        """Raise ShapeError unless keypoints are (B, T, J, 2) with the lifter's joints and window."""
+        """Raise ShapeError unless keypoints are (B, T, J, inputs) with the lifter's joints and window."""
         frames = f"at least {self.frames}" if self.slides else str(self.frames)
         wrong = (
             keypoints.ndim != 4
-            or keypoints.shape[2:] != (self.skeleton.num_joints, 2)
+            or keypoints.shape[2:] != (self.skeleton.num_joints, self.inputs)
             or keypoints.shape[1] < self.frames
             or (keypoints.shape[1] > self.frames and not self.slides)
         )
         if wrong:
             raise ShapeError(
                 f"{self.name or type(self).__name__} takes {self.skeleton.name} keypoints "
-                f"(B, T, {self.skeleton.num_joints}, 2) with T {frames}, got {tuple(keypoints.shape)}."
+                f"(B, T, {self.skeleton.num_joints}, {self.inputs}) with T {frames}, got {tuple(keypoints.shape)}."
             )
 
     def to_output(self, metres: Tensor, log_metres: Tensor | None = None) -> LifterOutput:
@@ -129,6 +204,13 @@ class Lifter(nn.Module):
         log_mm = log_metres + LOG_MM_PER_METRE
         unit = log_mm.new_zeros(*log_mm.shape[:-1], 1)
         return LifterOutput(pose, torch.cat([log_mm[..., :root], unit, log_mm[..., root:]], -1))
+
+
+def to_camera(output: LifterOutput, rotation: Tensor | None) -> LifterOutput:
+    """Poses in camera axes of an output in a view's, with the view's rotation (B, 3, 3); None leaves it as it is."""
+    if rotation is None:
+        return output
+    return LifterOutput(rotate(rotation.mT, output.pose), output.log_sigma)
 
 
 def gather_frames(frames: Tensor, windows: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import check_range, init_sigma_head
+from poseda.lifters.base import LifterConfig, check_range, init_sigma_head
 
 Axis = Literal["joints", "frames"]
 BLOCK_EPS = 1e-6
@@ -28,7 +28,7 @@ MAX_BATCH = 65535
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(LifterConfig):
     """Options that windowed transformer lifters share."""
 
     skeleton: str = "h36m17"
@@ -203,7 +203,7 @@ def joint_scales(head: nn.Linear | None, features: Tensor, root: int) -> Tensor 
 
 
 def append_confidence(keypoints: Tensor) -> Tensor:
-    """(B, T, J, 2) -> (B, T, J, 3): full confidence for networks that read one."""
+    """(B, T, J, C) -> (B, T, J, C + 1): full confidence for networks that read one."""
     return F.pad(keypoints, (0, 1), value=1.0)
 
 

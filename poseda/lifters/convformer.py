@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError, choose
-from poseda.lifters.base import Lifter, LifterOutput, check_range, gather_frames
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, DropPath, Mlp, drop_rates, sigma_head
 
 _PADDINGS = {"zeros": "constant", "replicate": "replicate", "circular": "circular"}
@@ -25,7 +25,7 @@ _SCALES = ("head", "width")
 
 
 @dataclass(frozen=True)
-class ConvFormerConfig:
+class ConvFormerConfig(LifterConfig):
     """Options of ConvFormer."""
 
     skeleton: str = "h36m17"
@@ -170,7 +170,7 @@ class ConvFormer(Lifter):
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2frame", options=asdict(config))
         joints, frames, dim = self.skeleton.num_joints, config.frames, config.dim
         width = joints * dim
-        self.Spatial_patch_to_embedding = nn.Linear(2, dim)
+        self.Spatial_patch_to_embedding = nn.Linear(self.inputs, dim)
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, frames, width))
         rates = drop_rates(config.drop_path, config.spatial_blocks)

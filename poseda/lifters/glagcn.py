@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
 from poseda.lifters.graphs import directed_adjacency
 from poseda.skeleton import Skeleton
@@ -26,7 +26,7 @@ _SMALL = 1e-6
 
 
 @dataclass(frozen=True)
-class GLAGCNConfig:
+class GLAGCNConfig(LifterConfig):
     """Options of GLA-GCN."""
 
     skeleton: str = "h36m17"
@@ -141,8 +141,8 @@ class GLAGCN(Lifter):
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2frame", options=asdict(config))
         channels = config.channels
         strides = [1, _STRIDE] * _LEVELS[config.frames]
-        self.data_bn = nn.BatchNorm1d(2 * self.skeleton.num_joints, momentum=config.momentum)
-        self.expand_gcn = Unit(2, 1, config, self.skeleton)
+        self.data_bn = nn.BatchNorm1d(self.inputs * self.skeleton.num_joints, momentum=config.momentum)
+        self.expand_gcn = Unit(self.inputs, 1, config, self.skeleton)
         self.layers_tcngcn = nn.ModuleList(Unit(channels, stride, config, self.skeleton) for stride in strides)
         self.fc = nn.Conv1d(channels, 3, 1)
         self.sigma_head = sigma_head(channels, 1, config.sigma)
@@ -151,7 +151,7 @@ class GLAGCN(Lifter):
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, frames, J, 2) -> (B, 1, J, channels): the feature before the output layer."""
         x = self.data_bn(keypoints.flatten(2).transpose(1, 2))  # (B, 2J, T)
-        x = x.unflatten(1, (-1, 2)).permute(0, 2, 3, 1)  # (B, 2, T, J)
+        x = x.unflatten(1, (-1, self.inputs)).permute(0, 2, 3, 1)  # (B, 2, T, J)
         x = self.expand_gcn(x)
         for level in range(0, len(self.layers_tcngcn), 2):
             skip = x[:, :, _STRIDE // 2 :: _STRIDE]

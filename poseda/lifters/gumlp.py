@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import Lifter, LifterOutput, check_range, init_sigma_head
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, init_sigma_head
 from poseda.lifters.blocks import DropPath, drop_rates, joint_scales
 from poseda.lifters.graphs import skeleton_partitions, sum_subsets
 from poseda.skeleton import Skeleton
@@ -22,7 +22,7 @@ _EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class GUMLPConfig:
+class GUMLPConfig(LifterConfig):
     """Options of GUMLP."""
 
     skeleton: str = "h36m17"
@@ -171,7 +171,7 @@ class GUMLP(Lifter):
         config = config or GUMLPConfig()
         super().__init__(skeleton=config.skeleton, frames=1, output="seq2seq", options=asdict(config))
         channels = config.channels
-        self.encoder = Affine(2, 64, channels)
+        self.encoder = Affine(self.inputs, 64, channels)
         self.GCN_MLP = Trunk(config, self.skeleton)
         self.pred_mu = Affine(channels, channels // 2, 3)
         self.pred_s = Affine(channels, channels // 2, 1) if config.sigma else None

@@ -13,9 +13,12 @@ from torch import Tensor
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.errors import ConfigError, ShapeError
 from poseda.geometry.camera import normalise_screen
+from poseda.geometry.perspective import rotate
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode
 from poseda.lifters.tiling import Merge
 from poseda.lifters.tiling import lifting_batches as lifting_batches
+from poseda.lifters.views import Seen
+from poseda.lifters.views import fill_missing as fill_missing
 from poseda.skeleton import Skeleton
 
 Run = Callable[[Tensor, Tensor], LifterOutput]
@@ -57,9 +60,10 @@ def lift_clips(
 ) -> LiftedClips:
     """Lift all frames of clips in eval mode, `batch_size` frames at a time; results are on the clips' device.
 
-    flip: the mean with the mirrored pass (screen x -> -x, left and right swapped, and back). The 2D input is
-    `screen_keypoints`. seq2frame lifters see each frame as the centre of its window, with the edge frames of
-    its sequence repeated; what they compute of one frame alone is shared by the windows of a batch. seq2seq
+    flip: the mean with the mirrored pass (x -> -x, left and right swapped, and back). The 2D input is what
+    `Lifter.see` makes. seq2frame lifters see each frame as the centre of its window, with the edge frames of
+    its sequence repeated; what they compute of one frame alone is shared by the windows of a batch, but where a
+    view gives each window its own camera. seq2seq
     lifters see windows side by side, the last one of a sequence moved back to end with it, of which only the
     frames not lifted yet are kept; `config.overlap` lets windows share more frames. Raises ShapeError for other
     joint sets, ConfigError for an overlap that the lifter cannot have.
@@ -72,7 +76,7 @@ def lift_clips(
         )
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} must be at least 1.")
-    keypoints = screen_keypoints(clips)
+    keypoints = clips.keypoints
     poses = keypoints.new_zeros(*keypoints.shape[:-1], 3)
     sigma = keypoints.new_zeros(keypoints.shape[:-1]) if lifter.has_sigma else None
     times = keypoints.new_zeros(len(keypoints))
@@ -82,9 +86,11 @@ def lift_clips(
     with evaluation_mode(lifter):
         batches = lifting_batches(lifter, clips.bounds, batch_size, config.overlap, config.merge)
         for windows, rows, kept in batches:
-            first, end = int(windows.min()), int(windows.max()) + 1
-            seen = keypoints[first:end].to(weight)
-            pose, scale = _lift(lifter, run, seen, (windows - first).to(seen.device), flip)
+            seen, numbers = see_windows(lifter, clips, windows)
+            frames = seen.keypoints.flatten(0, 1).to(weight)
+            pose, scale = _lift(lifter, run, frames, numbers.to(frames.device), flip)
+            if seen.rotation is not None:  # a view that turns is of one frame here, or of one window
+                pose = rotate(seen.rotation.mT.to(pose), pose)
             poses.index_add_(0, rows, pose[kept.to(pose.device)].to(poses))
             times.index_add_(0, rows, times.new_ones(len(rows)))
             if sigma is not None and scale is not None:
@@ -95,6 +101,21 @@ def lift_clips(
     return LiftedClips(poses, sigma)
 
 
+def see_windows(lifter: Lifter, clips: LabelledClips | UnlabelledClips, windows: Tensor) -> tuple[Seen, Tensor]:
+    """What a lifter sees of windows (B, T) of frame numbers, and which of the rows seen they are, (B, T).
+
+    The rows are the frames from the first to the last number, one by one; where each window has a view of its own, or
+    each frame is a window, they are the windows' frames, and the view's rotation is (B, 3, 3).
+    """
+    if lifter.sees_windows or lifter.frames == 1 == windows.shape[1]:
+        index, numbers = windows, torch.arange(windows.numel(), device=windows.device).view_as(windows)
+    else:
+        first, end = int(windows.min()), int(windows.max()) + 1
+        index, numbers = torch.arange(first, end, device=windows.device)[:, None], windows - first
+    visible, cameras = clips.visible[index], clips.cameras_at(index[:, 0])
+    return lifter.see(clips.keypoints[index], visible, cameras, clips.confidence[index]), numbers
+
+
 def screen_keypoints(clips: LabelledClips | UnlabelledClips) -> Tensor:
     """Screen-normalised keypoints (F, J, 2), with missing joints filled by `fill_missing`."""
     index = clips.camera_index
@@ -102,20 +123,9 @@ def screen_keypoints(clips: LabelledClips | UnlabelledClips) -> Tensor:
     return fill_missing(normalise_screen(clips.keypoints, *sizes), clips.visible)
 
 
-def fill_missing(keypoints: Tensor, visible: Tensor) -> Tensor:
-    """Put each missing joint (visible (..., J) False) at the mean of its frame's visible joints, (..., J, 2).
-
-    A place inside the body is the guess that moves a lifter least, and needs no past frames. Where nothing is
-    visible the keypoints become 0, in screen-normalised input the image centre.
-    """
-    seen = visible.unsqueeze(-1)
-    total = keypoints.masked_fill(~seen, 0.0).sum(-2, keepdim=True)
-    return torch.where(seen, keypoints, total / seen.sum(-2, keepdim=True).clamp(min=1))
-
-
-def mirror_keypoints(keypoints: Tensor, skeleton: Skeleton) -> Tensor:
-    """Mirrored person in a mirrored image: (..., J, 2) screen-normalised -> same."""
-    return keypoints.index_select(-2, skeleton.mirror_index(keypoints)) * keypoints.new_tensor([-1.0, 1.0])
+def mirror_keypoints(keypoints: Tensor, skeleton: Skeleton, signs: tuple[float, ...] = (-1.0, 1.0)) -> Tensor:
+    """Mirrored person in a mirrored image: (..., J, C) -> same; signs (C,) are a lifter's `mirror_signs`."""
+    return keypoints.index_select(-2, skeleton.mirror_index(keypoints)) * keypoints.new_tensor(signs)
 
 
 def mirror_poses(poses: Tensor, skeleton: Skeleton) -> Tensor:
@@ -135,5 +145,6 @@ def mean_of_both(plain: LifterOutput, mirrored: LifterOutput, skeleton: Skeleton
 def _lift(lifter: Lifter, run: Run, frames: Tensor, windows: Tensor, flip: bool) -> tuple[Tensor, Tensor | None]:
     output = run(frames, windows)
     if flip:
-        return mean_of_both(output, run(mirror_keypoints(frames, lifter.skeleton), windows), lifter.skeleton)
+        mirrored = run(mirror_keypoints(frames, lifter.skeleton, lifter.mirror_signs), windows)
+        return mean_of_both(output, mirrored, lifter.skeleton)
     return output.pose, None if output.log_sigma is None else output.log_sigma.exp()

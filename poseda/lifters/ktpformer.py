@@ -87,17 +87,17 @@ class TrajectoryGraph(nn.Module):
 
 
 class KinematicAttention(Attention):
-    """Tokens of keypoints on the bone graph, plus attention over joints. (B, T, J, 2) -> (B, T, J, C)."""
+    """Tokens of keypoints on the bone graph, plus attention over joints. (B, T, J, inputs) -> (B, T, J, C)."""
 
-    def __init__(self, dim: int, heads: int, skeleton: Skeleton) -> None:
+    def __init__(self, inputs: int, dim: int, heads: int, skeleton: Skeleton) -> None:
         super().__init__(dim, heads, "joints")
         joints = skeleton.num_joints
-        self.kpa = GraphLayer(2, dim, normalise_graph(list(skeleton.bones), joints), "joints")
+        self.kpa = GraphLayer(inputs, dim, normalise_graph(list(skeleton.bones), joints), "joints")
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
         self.norm1 = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, J, 2) -> (B, T, J, C)."""
+        """(B, T, J, inputs) -> (B, T, J, C)."""
         x = self.kpa(x) + self.Spatial_pos_embed
         return x + super().forward(self.norm1(x))
 
@@ -144,7 +144,7 @@ class KTPFormer(AlternatingLifter):
         rates = drop_rates(config.drop_path, config.depth + 1)[1:]  # the prior blocks have the first, 0
         super().__init__(config, asdict(config), rates)
         dim, heads, ratio = config.dim, config.heads, config.mlp_ratio
-        self.kpattention = PriorBlock(KinematicAttention(dim, heads, self.skeleton), dim, ratio)
+        self.kpattention = PriorBlock(KinematicAttention(self.inputs, dim, heads, self.skeleton), dim, ratio)
         self.tpattention = PriorBlock(TrajectoryAttention(dim, heads, config.frames), dim, ratio)
 
     def encode(self, keypoints: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class MixSTE(AlternatingLifter):
     def __init__(self, config: MixSTEConfig | None = None) -> None:
         config = config or MixSTEConfig()
         super().__init__(config, asdict(config), drop_rates(config.drop_path, config.depth))
-        self.Spatial_patch_to_embedding = nn.Linear(2, config.dim)
+        self.Spatial_patch_to_embedding = nn.Linear(self.inputs, config.dim)
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, config.dim))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.frames, config.dim))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from poseda.errors import choose
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import (
     Attention,
     Axis,
@@ -40,7 +40,7 @@ _LAYER_SCALE = 1e-5
 
 
 @dataclass(frozen=True)
-class MotionAGFormerConfig:
+class MotionAGFormerConfig(LifterConfig):
     """Options of MotionAGFormer."""
 
     skeleton: str = "h36m17"
@@ -185,7 +185,7 @@ class MotionAGFormer(Lifter):
         super().__init__(skeleton=config.skeleton, frames=frames, output="seq2seq", options=asdict(config))
         adjacency = bone_graph(self.skeleton)
         self.units, self.in_image_units = config.units, (config.bones_mm, config.focal)
-        self.joints_embed = nn.Linear(3, dim)
+        self.joints_embed = nn.Linear(self.inputs + (not self.reads_confidence), dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, dim))
         self.layers = nn.ModuleList(Layer(each, adjacency) for each in self.layer_configs(config))
         self.norm = nn.LayerNorm(dim)
@@ -198,16 +198,16 @@ class MotionAGFormer(Lifter):
         return [config] * config.size[0]
 
     def encode(self, keypoints: Tensor) -> Tensor:
-        """(B, T, J, 2) -> (B, T, J, dim_rep), at full confidence."""
-        return self.represent(append_confidence(keypoints))
+        """(B, T, J, inputs) -> (B, T, J, dim_rep), at full confidence unless it is among the inputs."""
+        return self.represent(keypoints if self.reads_confidence else append_confidence(keypoints))
 
     def represent(self, keypoints: Tensor) -> Tensor:
-        """The latent of x, y and confidence (B, T, J, 3): features, in image units with the root's place."""
+        """The latent of x, y, ..., confidence (B, T, J, C): features, in image units with the root's place."""
         features = self.features(keypoints)
         return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
 
     def features(self, keypoints: Tensor) -> Tensor:
-        """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
+        """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
         x = self.joints_embed(keypoints) + self.pos_embed
         for layer in self.layers:
             x = layer(x)

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import (
     BLOCK_EPS,
     Attention,
@@ -33,7 +33,7 @@ _INIT_STD = 0.02
 
 
 @dataclass(frozen=True)
-class MotionBERTConfig:
+class MotionBERTConfig(LifterConfig):
     """Options of MotionBERT."""
 
     skeleton: str = "h36m17"
@@ -115,7 +115,7 @@ class MotionBERT(Lifter):
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2seq", options=asdict(config))
         dim = config.dim
         self.units, self.in_image_units = config.units, (config.bones_mm, config.focal)
-        self.joints_embed = nn.Linear(3, dim)
+        self.joints_embed = nn.Linear(self.inputs + (not self.reads_confidence), dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, dim))
         self.temp_embed = nn.Parameter(torch.zeros(1, config.max_frames, 1, dim))
         self.blocks_st = nn.ModuleList(Stream(config, "st") for _ in range(config.depth))
@@ -137,16 +137,16 @@ class MotionBERT(Lifter):
             nn.init.trunc_normal_(position, std=_INIT_STD)
 
     def encode(self, keypoints: Tensor) -> Tensor:
-        """(B, T, J, 2) -> (B, T, J, dim_rep), at full confidence."""
-        return self.represent(append_confidence(keypoints))
+        """(B, T, J, inputs) -> (B, T, J, dim_rep), at full confidence unless it is among the inputs."""
+        return self.represent(keypoints if self.reads_confidence else append_confidence(keypoints))
 
     def represent(self, keypoints: Tensor) -> Tensor:
-        """The latent of x, y and confidence (B, T, J, 3): features, in image units with the root's place."""
+        """The latent of x, y, ..., confidence (B, T, J, C): features, in image units with the root's place."""
         features = self.features(keypoints)
         return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
 
     def features(self, keypoints: Tensor) -> Tensor:
-        """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
+        """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
         x = self.joints_embed(keypoints) + self.pos_embed + self.temp_embed[:, : keypoints.shape[1]]
         for first, second, weigh in zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True):
             x = fuse(weigh, first(x), second(x))

@@ -42,7 +42,7 @@ class PoseFormer(Lifter):
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2frame", options=asdict(config))
         joints, dim = self.skeleton.num_joints, config.dim
         wide, shape = joints * dim, (config.heads, config.mlp_ratio)
-        self.Spatial_patch_to_embedding = nn.Linear(2, dim)
+        self.Spatial_patch_to_embedding = nn.Linear(self.inputs, dim)
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.frames, wide))
         self.Spatial_blocks = block_stack(config.depth, dim, *shape, "joints", config.drop_path)

@@ -108,8 +108,8 @@ class PoseFormerV2(Lifter):
         first = (config.frames - kept) // 2
         self.centre = slice(first, first + kept)
         self.low = low
-        self.Joint_embedding = nn.Linear(2, dim)
-        self.Freq_embedding = nn.Linear(2 * joints, wide)
+        self.Joint_embedding = nn.Linear(self.inputs, dim)
+        self.Freq_embedding = nn.Linear(self.inputs * joints, wide)
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, kept, wide))
         self.Temporal_pos_embed_ = nn.Parameter(torch.zeros(1, low, wide))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
 from poseda.lifters.graphs import neighbour_mask, select_joints
 from poseda.skeleton import Skeleton
@@ -22,7 +22,7 @@ _PAIRS = "rknee-rankle lknee-lankle rhip-lhip pelvis-spine thorax-head relbow-rw
 
 
 @dataclass(frozen=True)
-class SemGCNConfig:
+class SemGCNConfig(LifterConfig):
     """Options of SemGCN."""
 
     skeleton: str = "h36m17"
@@ -165,7 +165,7 @@ class SemGCN(Lifter):
         def followed(layer: nn.Module) -> list[nn.Module]:
             return [layer, GraphNonLocal(channels, skeleton)] if config.non_local else [layer]
 
-        self.gconv_input = nn.Sequential(*followed(GraphConv(2, channels, skeleton, config.dropout)))
+        self.gconv_input = nn.Sequential(*followed(GraphConv(self.inputs, channels, skeleton, config.dropout)))
         blocks = [ResidualGraphConv(channels, skeleton, config.dropout) for _ in range(config.blocks)]
         self.gconv_layers = nn.Sequential(*(layer for block in blocks for layer in followed(block)))
         self.gconv_output = SemGraphConv(channels, 3, skeleton)

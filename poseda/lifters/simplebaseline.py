@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poseda.lifters.base import Lifter, LifterOutput, check_range, init_sigma_head
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, init_sigma_head
 
 
 @dataclass(frozen=True)
-class SimpleBaselineConfig:
+class SimpleBaselineConfig(LifterConfig):
     """Options of SimpleBaseline."""
 
     skeleton: str = "h36m17"
@@ -63,7 +63,7 @@ class SimpleBaseline(Lifter):
         config = config or SimpleBaselineConfig()
         super().__init__(skeleton=config.skeleton, frames=1, output="seq2seq", options=asdict(config))
         joints, hidden = self.skeleton.num_joints, config.hidden
-        self.w1 = nn.Linear(2 * joints, hidden)
+        self.w1 = nn.Linear(self.inputs * joints, hidden)
         self.batch_norm1 = nn.BatchNorm1d(hidden)
         self.linear_stages = nn.ModuleList(ResidualStage(hidden, config.dropout) for _ in range(config.blocks))
         self.w2 = nn.Linear(hidden, 3 * (joints if config.root_output else joints - 1))

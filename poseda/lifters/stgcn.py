@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import Lifter, LifterOutput, check_range
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
 from poseda.lifters.graphs import partitioned_adjacency, skeleton_partitions, sum_subsets
 from poseda.skeleton import convert_joints, get_skeleton, index_tensor
@@ -26,7 +26,7 @@ _SUBSETS = 4
 
 
 @dataclass(frozen=True)
-class STGCNConfig:
+class STGCNConfig(LifterConfig):
     """Options of ST-GCN."""
 
     skeleton: str = "h36m17"
@@ -119,19 +119,19 @@ def _apply(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Joints, five body parts and the whole body, and back: (N, 17, 2) -> features (N, 17, 4·channels)."""
+    """Joints, five body parts and the whole body, and back: (N, 17, inputs) -> features (N, 17, 4·channels)."""
 
     joint_graph: Tensor
     part_graph: Tensor
     members: Tensor
     part_of: Tensor
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, inputs: int, channels: int, dropout: float) -> None:
         super().__init__()
         inside, whole, fuse = (0.05, 0.25, 0.1) if dropout < 0 else (dropout,) * 3
         c, c2, c4 = channels, 2 * channels, 4 * channels
-        self.data_bn = nn.BatchNorm1d(34, eps=0.1)
-        blocks = [Block(2, c, inside, residual=False), Block(c, c, inside), Block(c, c2, inside)]
+        self.data_bn = nn.BatchNorm1d(17 * inputs, eps=0.1)
+        blocks = [Block(inputs, c, inside, residual=False), Block(c, c, inside), Block(c, c2, inside)]
         self.st_gcn_networks = nn.ModuleList(blocks)
         self.st_gcn_pool = nn.ModuleList([Block(c2, c4, inside), Block(c4, c4, inside)])
         self.conv4 = nn.Sequential(nn.Conv2d(c4, c4, 1), nn.BatchNorm2d(c4), nn.ReLU(), nn.Dropout(whole))
@@ -142,8 +142,8 @@ class Network(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, keypoints: Tensor) -> Tensor:
-        """(N, 17, 2) -> (N, 17, 4·channels): the feature before the output layer."""
-        x = self.data_bn(keypoints.flatten(1)).unflatten(1, (17, 2))
+        """(N, 17, inputs) -> (N, 17, 4·channels): the feature before the output layer."""
+        x = self.data_bn(keypoints.flatten(1)).unflatten(1, (17, -1))
         for block in self.st_gcn_networks:
             x = block(x, self.joint_graph)
         parts = _select(x, self.members).amax(2)
@@ -171,7 +171,7 @@ class STGCN(Lifter):
         super().__init__(skeleton=config.skeleton, frames=1, output="seq2seq", options=asdict(config))
         self.whole = get_skeleton("h36m17")
         self.picked = tuple(self.whole.index(joint) for joint in self.skeleton.joints)
-        self.stgcn = Network(config.channels, config.dropout)
+        self.stgcn = Network(self.inputs, config.channels, config.dropout)
         self.sigma_head = sigma_head(4 * config.channels, 1, config.sigma)
 
     def encode(self, keypoints: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def lifting_batches(
     if overlap and not (side_by_side and 0 < overlap < lifter.frames):
         what = f"from 0 to {lifter.frames - 1}" if side_by_side else "0: it gives one pose a window"
         raise ConfigError(f"overlap={overlap}: for {lifter.name} with frames={lifter.frames} it must be {what}.")
-    if lifter.frames > 1 and lifter.slides:
+    if lifter.frames > 1 and lifter.slides and not lifter.sees_windows:
         yield from _stretches(bounds, lifter.frames, batch_size)
         return
     if side_by_side:

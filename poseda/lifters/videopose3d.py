@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import Lifter, LifterOutput, OutputForm, check_range, init_sigma_head
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, OutputForm, check_range, init_sigma_head
 
 _WIDTHS = {1: (1,) * 5, **{3**levels: (3,) * levels for levels in range(1, 6)}}
 
 
 @dataclass(frozen=True)
-class VideoPose3DConfig:
+class VideoPose3DConfig(LifterConfig):
     """Options of VideoPose3D."""
 
     skeleton: str = "h36m17"
@@ -60,7 +60,7 @@ class VideoPose3D(Lifter):
         self.widths = _WIDTHS[config.frames]
         outputs = joints if config.frames > 1 else joints - 1
         kernels = [kernel for w in self.widths[1:] for kernel in (w, 1)]
-        self.expand_conv = nn.Conv1d(2 * joints, width, self.widths[0], bias=False)
+        self.expand_conv = nn.Conv1d(self.inputs * joints, width, self.widths[0], bias=False)
         self.expand_bn = nn.BatchNorm1d(width, momentum=config.momentum)
         self.layers_conv = nn.ModuleList(nn.Conv1d(width, width, kernel, bias=False) for kernel in kernels)
         self.layers_bn = nn.ModuleList(nn.BatchNorm1d(width, momentum=config.momentum) for _ in kernels)

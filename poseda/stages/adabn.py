@@ -15,14 +15,12 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from poseda.data.batches import TargetSampler
 from poseda.errors import ConfigError
-from poseda.geometry.camera import normalise_screen
 from poseda.lifters.base import Lifter
-from poseda.lifters.inference import fill_missing
 from poseda.stages.base import Setting, Stage
 
 
@@ -87,13 +85,8 @@ class AdaBN(Stage):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(setting.seed)  # of dropout
             for _ in range(self.config.batches):
-                lifter(_windows(sampler, self.config.batch_size, generator))
-
-
-def _windows(sampler: TargetSampler, count: int, generator: torch.Generator) -> Tensor:
-    """(count, T, J, 2) screen keypoints, missing joints filled."""
-    batch = sampler.draw(count, generator)
-    return fill_missing(normalise_screen(batch.keypoints, batch.cameras.width, batch.cameras.height), batch.visible)
+                batch = sampler.draw(self.config.batch_size, generator)
+                lifter(lifter.see(batch.keypoints, batch.visible, batch.cameras).keypoints)
 
 
 STAGE = AdaBN

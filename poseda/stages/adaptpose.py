@@ -65,7 +65,9 @@ class AdaptPose(ChainStage):
         kept = self.seen
         if self.warm:
             points = torch.where(self.seen.view(-1, 1, 1, 1), self.keypoints, self.plain).detach()
-            harder = hardness(self.lifter, (points, made.detach()), (self.plain, source.poses)).mean(1)
+            harder = hardness(
+                self.lifter, (points, made.detach(), source.cameras), (self.plain, source.poses, source.cameras)
+            ).mean(1)
             kept = kept & (harder > self.config.hardness[0]) & (harder < self.config.hardness[1])
         else:
             kept = torch.zeros_like(kept)

@@ -68,15 +68,17 @@ class Lesson:
     index: int
     steps: int
     keypoints: Tensor
-    """(B, T, J, 2) screen-normalised 2D of the source windows, augmented and aligned."""
+    """(B, T, J, inputs) what the lifter sees of the source windows, augmented and aligned."""
     poses: Tensor
-    """(B, T, J, 3) mm, camera frame: the poses behind them."""
+    """(B, T, J, 3) mm, in the axes of the lifter's view: the poses behind them."""
     weight: Tensor
     """(B,) 0 = a source window that is left out."""
     target: TargetBatch
     """(B,) windows of target 2D."""
     target_keypoints: Tensor
-    """(B, T, J, 2) the target's 2D, screen-normalised, missing joints filled as at test time."""
+    """(B, T, J, inputs) what the lifter sees of the target windows, missing joints filled as at test time."""
+    target_rotation: Tensor | None
+    """(B, 3, 3) camera axes to those of the lifter's view of the target windows; None where they are the same."""
     lifter: Lifter
     """In training mode."""
     generator: torch.Generator

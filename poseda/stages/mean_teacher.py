@@ -31,11 +31,12 @@ from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.engine.supervised import METRE, mirror_batch
 from poseda.errors import ConfigError, choose
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import Camera, normalise_screen
+from poseda.geometry.camera import Camera
+from poseda.geometry.perspective import rotate
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate_about_axis
 from poseda.lifters.base import Lifter
-from poseda.lifters.inference import fill_missing, mirror_keypoints, mirror_poses
+from poseda.lifters.inference import mirror_keypoints, mirror_poses
 from poseda.stages.averaging import follow, warm_decay
 from poseda.stages.base import Lesson, Setting, Stage
 
@@ -113,22 +114,26 @@ class MeanTeacher(Stage):
         return self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
 
     def _pairs(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
-        """What the lifter sees (B, T, J, 2), what it is to say (B, T', J, 3) mm, and how much that counts (B,)."""
+        """What the lifter sees (B, T, J, inputs), what it is to say (B, T', J, 3) mm in the axes of its view, and how
+        much that counts (B,)."""
         config, skeleton, draws = self.config, lesson.lifter.skeleton, lesson.generator
         keypoints, target = lesson.target_keypoints, lesson.target
         pose = self.teacher(keypoints).pose
         if config.flip:
-            mirrored = self.teacher(mirror_keypoints(keypoints, skeleton)).pose
+            mirrored = self.teacher(mirror_keypoints(keypoints, skeleton, lesson.lifter.mirror_signs)).pose
             pose = (pose + mirror_poses(mirrored, skeleton)) / 2
-        root, weight = place_poses(pose, target, config.residual)
+        turned = lesson.target_rotation
+        root, weight = place_poses(pose if turned is None else rotate(turned.mT, pose), target, config.residual)
         if self.rotates:
             chosen = _uniform(draws, pose, 1) < config.rotate
             angle = (2 * _uniform(draws, pose, 1) - 1) * config.angle
-            keypoints, pose = turn_poses(keypoints, pose, root, target, angle, chosen & (weight.view_as(angle) > 0))
+            chosen = chosen & (weight.view_as(angle) > 0)
+            keypoints, pose = turn_poses(lesson, pose, root, angle, chosen)
         if config.noise > 0:
-            box = box_scale(keypoints, torch.ones_like(keypoints[..., 0], dtype=torch.bool))[..., None, None]
-            normal = torch.randn(keypoints.shape, generator=draws, device=draws.device)
-            keypoints = keypoints + config.noise * box * normal.to(keypoints)
+            place, tokens = keypoints[..., :2], keypoints[..., 2:]
+            box = box_scale(place, torch.ones_like(place[..., 0], dtype=torch.bool))[..., None, None]
+            normal = torch.randn(place.shape, generator=draws, device=draws.device)
+            keypoints = torch.cat([place + config.noise * box * normal.to(place), tokens], -1)
         if config.flip:
             half = _uniform(draws, pose, 1).view(-1) < 0.5
             keypoints, pose = mirror_batch(keypoints, pose, half, lesson.lifter)
@@ -192,23 +197,22 @@ def _frames_of(windows: Tensor, pose: Tensor) -> Tensor:
     return windows[:, middle : middle + 1]
 
 
-def turn_poses(
-    keypoints: Tensor, pose: Tensor, root: Tensor, target: TargetBatch, angle: Tensor, chosen: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Some windows turned about the vertical through the root: screen keypoints (B, T, J, 2), poses (B, T, J, 3) mm.
+def turn_poses(lesson: Lesson, pose: Tensor, root: Tensor, angle: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Some windows turned about the vertical through the root: the lifter's input, poses (B, T, J, 3) mm in its view.
 
-    root (B, T, 3) mm; angle (B, 1) rad, chosen (B, 1) bool. The new 2D is the projection of the placed, turned pose;
-    joints that the target misses are missing in it too. A window that would come too near to the camera stays.
+    pose is in the view of the lesson's target windows, root (B, T, 3) mm in the camera frame; angle (B, 1) rad, chosen
+    (B, 1) bool. The new 2D is the projection of the placed, turned pose; joints that the target misses are missing in
+    it too. A window that would come too near to the camera stays.
     """
-    cameras = target.cameras
+    cameras, before = lesson.target.cameras, lesson.target_rotation
     axis = vertical(cameras)[:, None, None]  # (B, 1, 1, 3)
-    turned = rotate_about_axis(pose, axis, angle[..., None])
+    turned = rotate_about_axis(pose if before is None else rotate(before.mT, pose), axis, angle[..., None])
     place = turned + root.unsqueeze(-2)
     in_front = (place[..., 2] > NEAREST_MM).flatten(1).all(1, keepdim=True)
     pick = (chosen & in_front)[..., None, None]
-    seen = normalise_screen(cameras.project(place), cameras.width, cameras.height)
-    seen = fill_missing(seen, target.visible)
-    return torch.where(pick, seen, keypoints), torch.where(pick, turned, pose)
+    seen = lesson.lifter.see(cameras.project(place), lesson.target.visible, cameras)
+    turned = turned if seen.rotation is None else rotate(seen.rotation, turned)
+    return torch.where(pick, seen.keypoints, lesson.target_keypoints), torch.where(pick, turned, pose)
 
 
 def vertical(cameras: Camera) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from poseda.data.batches import SourceBatch
 from poseda.data.clips import UnlabelledClips
-from poseda.engine.supervised import screen_keypoints, training_targets
+from poseda.engine.supervised import training_targets, windows_in_view
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, evaluation_mode
 from poseda.lifters.inference import lift_clips
@@ -79,8 +79,8 @@ class Selector:
         self.lifter = lifter
         self.finishing = [stage for stage in stages if stage.overrides("finish")]
         self.target = spread_frames(target, lifter.frames, TARGET_FRAMES)
-        self.keypoints = screen_keypoints(aligned)
-        self.poses = training_targets(aligned.poses, lifter)
+        self.keypoints, poses = windows_in_view(lifter, aligned.poses, aligned.cameras)
+        self.poses = training_targets(poses, lifter)
         self.weight = aligned.weight
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, Any] = {}

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetSampler
 from poseda.data.clips import LabelledClips, UnlabelledClips
-from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints
+from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints, windows_in_view
 from poseda.errors import ConfigError, DataError
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.lifters.base import Lifter
-from poseda.lifters.inference import fill_missing
 from poseda.stages.base import Lesson, Setting, Stage, Step
 from poseda.stages.selection import ALIGNED_WINDOWS, Selector
 
@@ -96,7 +95,9 @@ class AdaptTask:
         batch = self._align(self._augment(original), target)
         keypoints = screen_keypoints(batch)
         scalars = self._update(index, original, batch, keypoints, target)
-        fitted = (keypoints.detach(), batch.poses.detach(), batch.weight)
+        with torch.no_grad():
+            seen = windows_in_view(self.lifter, batch.poses.detach(), batch.cameras, keypoints.detach())
+        fitted = (*seen, batch.weight)
         if self.teachers:
             addition = self._addition(index, *fitted, target)
             losses = self.fitting.fit(index, *fitted, self.generator, addition)
@@ -146,17 +147,18 @@ class AdaptTask:
 
     def _addition(self, index: int, keypoints: Tensor, poses: Tensor, weight: Tensor, target: TargetBatch) -> Addition:
         """What the stages add to the lifter's loss."""
-        seen = fill_missing(
-            normalise_screen(target.keypoints, target.cameras.width, target.cameras.height), target.visible
-        )
-        lesson = Lesson(index, self.config.steps, keypoints, poses, weight, target, seen, self.lifter, self.generator)
+        seen = self.lifter.see(target.keypoints, target.visible, target.cameras)
+        lesson = Lesson(
+            index, self.config.steps, keypoints, poses, weight, target, *(seen.keypoints, seen.rotation),
+            self.lifter, self.generator,
+        )  # fmt: skip
 
         def losses(source: Tensor | None, beside: Tensor | None) -> dict[str, Tensor]:
             whole = replace(lesson, source_features=source, target_features=beside)
             given = {stage.name: stage.lifter_loss(whole) for stage in self.teachers}
             return {name: loss for name, loss in given.items() if loss is not None}
 
-        return Addition(losses, seen if any(stage.wants_features for stage in self.teachers) else None)
+        return Addition(losses, seen.keypoints if any(stage.wants_features for stage in self.teachers) else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

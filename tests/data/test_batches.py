@@ -49,7 +49,7 @@ def test_draws_depend_on_the_generator_alone(make_clips):
 
 def test_the_clips_own_keypoints_come_with_their_poses(make_clips):
     clips = make_clips()
-    batch, keypoints = SourceSampler(clips, 3).draw_with_keypoints(20, seeded())
+    batch, keypoints, _ = SourceSampler(clips, 3).draw_with_keypoints(20, seeded())
     assert torch.allclose(keypoints, batch.poses[..., :2] / batch.poses[..., 2:] * 1000 + 500)
 
 

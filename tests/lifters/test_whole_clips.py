@@ -22,7 +22,7 @@ def test_the_lifters_that_share_frames_are_these():
 
 
 @pytest.mark.parametrize("name", SHARING)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-2)])
 def test_windows_that_share_frames_have_the_poses_of_windows_alone(name, dtype, tolerance):
     lifter = stirred(name, **SMALL[name]).to(dtype)
     frames = torch.rand(30, 17, 2, dtype=dtype) * 2 - 1

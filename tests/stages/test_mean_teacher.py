@@ -84,6 +84,12 @@ def test_joints_that_are_not_seen_have_no_say(scene):
     torch.testing.assert_close(weight, torch.ones_like(weight))
 
 
+def seeing(screen, target):
+    """A lesson as far as turning windows reads it."""
+    lifter = create_lifter("simplebaseline", seed=0, hidden=8, blocks=0)
+    return Lesson(0, 1, screen, screen, torch.ones(len(screen)), target, screen, None, lifter, draws())
+
+
 def test_a_turned_window_is_a_turn_about_the_worlds_vertical(scene):
     """In world axes: SciPy's rotation about z through the root, seen by the same camera."""
     poses, target = scene
@@ -92,7 +98,7 @@ def test_a_turned_window_is_a_turn_about_the_worlds_vertical(scene):
     angle = torch.linspace(-2, 2, 6, dtype=torch.float64).view(6, 1)
     chosen = torch.tensor([True, True, True, True, False, True]).view(6, 1)
     root = PLACE.expand(6, 2, 3)
-    seen, turned = turn_poses(screen, poses, root, target, angle, chosen)
+    seen, turned = turn_poses(seeing(screen, target), poses, root, angle, chosen)
     for n in range(6):
         camera = cameras[n]
         world = camera.camera_to_world((poses + PLACE)[n][None])[0].numpy()
@@ -110,7 +116,9 @@ def test_a_turn_into_the_camera_is_not_made(scene):
     screen = normalise_screen(target.keypoints, target.cameras.width, target.cameras.height)
     near = torch.tensor([0.0, 0.0, 400.0], dtype=torch.float64).expand(6, 2, 3)
     half = torch.full((6, 1), 1.5, dtype=torch.float64)
-    seen, turned = turn_poses(screen, poses, near, target, half, torch.ones(6, 1, dtype=torch.bool))
+    seen, turned = turn_poses(
+        seeing(screen, target), poses, near, half, torch.ones(6, 1, dtype=torch.bool)
+    )
     assert bool(seen.isfinite().all())
     stays = (turned == poses).flatten(1).all(1)
     nearest = (turned + near[:, :, None])[..., 2].flatten(1).amin(1)
@@ -124,7 +132,7 @@ def test_joints_that_the_target_misses_are_missing_in_the_turned_2d(scene):
     target = TargetBatch(target.keypoints, visible, target.cameras)
     screen = normalise_screen(target.keypoints, target.cameras.width, target.cameras.height)
     yes, angle = torch.ones(6, 1, dtype=torch.bool), torch.ones(6, 1, dtype=torch.float64)
-    seen, _ = turn_poses(screen, poses, PLACE.expand(6, 2, 3), target, angle, yes)
+    seen, _ = turn_poses(seeing(screen, target), poses, PLACE.expand(6, 2, 3), angle, yes)
     others = [j for j in range(17) if j != 4]
     torch.testing.assert_close(seen[:, :, 4], seen[:, :, others].mean(2))
 
@@ -167,7 +175,7 @@ def lesson_of(lifter, clips, count=16, index=100, seed=0):
     keypoints = clips.keypoints[rows][:, None]
     target = TargetBatch(keypoints, clips.visible[rows][:, None], cameras)
     screen = normalise_screen(keypoints, cameras.width, cameras.height)
-    return Lesson(index, 100, screen, keypoints, torch.ones(count), target, screen, lifter, draws(seed))
+    return Lesson(index, 100, screen, keypoints, torch.ones(count), target, screen, None, lifter, draws(seed))
 
 
 def test_without_any_change_teacher_and_lifter_agree(knowing):
@@ -237,7 +245,8 @@ def test_the_gradient_goes_to_the_lifter_alone_and_is_that_of_finite_differences
             lesson.target.keypoints.double(), lesson.target.visible, lesson.target.cameras.to(dtype=torch.float64)
         )
         screen = lesson.target_keypoints.double()
-        return stage.lifter_loss(Lesson(100, 100, screen, screen, lesson.weight, target, screen, student, draws()))
+        lesson = Lesson(100, 100, screen, screen, lesson.weight, target, screen, None, student, draws())
+        return stage.lifter_loss(lesson)
 
     loss().backward()
     weight = student.w2.weight

@@ -15,7 +15,7 @@ from poseda.lifters.seeding import seeded
 from poseda.stages.augmentation.adversarial import Adversary
 from poseda.stages.augmentation.chain import Chain, ChainGenerator, mean_place
 from poseda.stages.augmentation.discriminators import KCS, PartDiscriminator, PlainDiscriminator, screen_features
-from poseda.stages.augmentation.feedback import dead_zone, group_errors, usual_errors
+from poseda.stages.augmentation.feedback import Framed, dead_zone, group_errors, usual_errors
 
 WEIGHT_3D, WEIGHT_2D = 6.0, 1.0
 WEIGHT_DIFFERENCE = 3.0
@@ -117,10 +117,9 @@ def difference_loss(chain: Chain) -> Tensor:
 
 
 def feedback_loss(
-    lifter: Lifter, bent: tuple[Tensor, Tensor], placed: tuple[Tensor, Tensor], plain: tuple[Tensor, Tensor],
-    seen: Tensor, progress: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """PoseAug's feedback for windows (screen 2D, poses mm) -> loss, and mean hardness of the placed ones, detached.
+    lifter: Lifter, bent: Framed, placed: Framed, plain: Framed, seen: Tensor, progress: float
+) -> tuple[Tensor, Tensor]:
+    """PoseAug's feedback for windows (screen 2D, poses mm, cameras) -> loss; mean hardness of the placed, detached.
 
     Bent poses are to be 3 (at the start) to 5 (at the end) +- 2 times as hard as plain ones, placed ones 17 +- 15. Of
     these only the windows in the image count, seen (B,): errors of the others, which the lifter never gets, are

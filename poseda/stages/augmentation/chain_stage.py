@@ -99,9 +99,9 @@ class ChainStage(Stage):
         if self.feedback and self.warm:
             feedback, harder = feedback_loss(
                 step.lifter,
-                (project_screen(chain.bent, cameras), chain.bent),
-                (keypoints.clamp(-2, 2), chain.placed),
-                (plain, chain.original),
+                (project_screen(chain.bent, cameras), chain.bent, cameras),
+                (keypoints.clamp(-2, 2), chain.placed, cameras),
+                (plain, chain.original, cameras),
                 seen,
                 step.index / step.steps,
             )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poseda.geometry.camera import Camera
 from poseda.lifters.base import Lifter, evaluation_mode
 from poseda.skeleton import Skeleton, index_tensor
 from poseda.stages.augmentation.adversarial import frozen
 
 METRE = 1000.0
+Framed = tuple[Tensor, Tensor, Camera]
+"""Windows of screen-normalised 2D (B, T, J, 2), poses (B, T, J, 3) mm, and their cameras (B,)."""
 GROUPS = (("hip", "shoulder"), ("knee", "elbow", "head"), ("ankle", "wrist"))
 """Joints near, further from and far from the trunk (PoseAug); its weights within a group cancel in the ratio."""
 FLOOR = 1e-4
@@ -23,11 +26,14 @@ def group_joints(skeleton: Skeleton) -> list[tuple[int, ...]]:
     return [group for group in found if group]
 
 
-def group_errors(lifter: Lifter, keypoints: Tensor, poses: Tensor) -> Tensor:
-    """Mean squared error in m² of the middle frame, (B, groups), for windows of screen 2D and poses in mm."""
+def group_errors(lifter: Lifter, keypoints: Tensor, poses: Tensor, cameras: Camera | None = None) -> Tensor:
+    """Mean squared error in m² of the middle frame, (B, groups), for windows of screen 2D and poses in mm.
+
+    cameras (B,) are needed by a lifter that does not see the screen itself.
+    """
     root = lifter.skeleton.root
     with evaluation_mode(lifter), frozen(lifter):
-        lifted = lifter(keypoints).pose
+        lifted = lifter.lift_screen(keypoints, cameras).pose
     middle = poses[:, poses.shape[1] // 2]
     error = (lifted[:, lifted.shape[1] // 2] - (middle - middle[:, root : root + 1])) / METRE
     squares = error.square().sum(-1)  # (B, J)
@@ -36,13 +42,13 @@ def group_errors(lifter: Lifter, keypoints: Tensor, poses: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def usual_errors(lifter: Lifter, keypoints: Tensor, poses: Tensor) -> Tensor:
+def usual_errors(lifter: Lifter, keypoints: Tensor, poses: Tensor, cameras: Camera | None = None) -> Tensor:
     """`group_errors` of plain windows, at least FLOOR: what hardness is measured by."""
-    return group_errors(lifter, keypoints, poses).clamp_min(FLOOR)
+    return group_errors(lifter, keypoints, poses, cameras).clamp_min(FLOOR)
 
 
-def hardness(lifter: Lifter, made: tuple[Tensor, Tensor], plain: tuple[Tensor, Tensor]) -> Tensor:
-    """Ratios (B, groups) of the lifter's errors on made and plain windows, each (screen 2D, poses in mm).
+def hardness(lifter: Lifter, made: Framed, plain: Framed) -> Tensor:
+    """Ratios (B, groups) of the lifter's errors on made and plain windows.
 
     The lifter is in evaluation mode meanwhile and learns nothing; gradients reach what made the windows.
     """

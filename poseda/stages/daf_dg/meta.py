@@ -20,9 +20,9 @@ class Windows:
     """Windows as the lifter learns from them."""
 
     keypoints: Tensor
-    """(B, T, J, 2) screen-normalised."""
+    """(B, T, J, inputs) what the lifter sees."""
     target: Tensor
-    """(B, T', J, 3) mm, root-relative."""
+    """(B, T', J, 3) mm, root-relative, in the axes of its view."""
     weight: Tensor
     """(B,) 1 = use, 0 = drop."""
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from poseda.data.batches import SourceBatch
-from poseda.engine.supervised import mirror_batch, training_targets
+from poseda.engine.supervised import mirror_batch, training_targets, windows_in_view
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera
 from poseda.skeleton import Skeleton
@@ -204,6 +204,7 @@ class DAFDG(Stage):
         """Windows (B, T, J, 3) mm as the lifter learns from them, a random half mirrored; unseen ones weigh 0."""
         keypoints = project_screen(poses, cameras)
         seen = inside_image(poses, keypoints)
+        keypoints, poses = windows_in_view(step.lifter, poses, cameras, keypoints)
         keypoints = torch.where(seen.view(-1, 1, 1, 1), keypoints, torch.zeros_like(keypoints))
         draw = torch.rand(len(poses), generator=step.generator, device=step.generator.device)
         mirrored = mirror_batch(

@@ -226,8 +226,8 @@ class LPA(Stage):
         """PoseAug's dead zone around a rising hardness -> loss, and mean hardness for the log."""
         first, last = self.config.hardness
         wanted = first + (last - first) * step.index / step.steps
-        plain = (screen_keypoints(step.original), step.original.poses)
-        ratios = hardness(step.lifter, (step.keypoints, step.produced.poses), plain)
+        plain = (screen_keypoints(step.original), step.original.poses, step.original.cameras)
+        ratios = hardness(step.lifter, (step.keypoints, step.produced.poses, step.produced.cameras), plain)
         return dead_zone(ratios, wanted, self.config.hardness_zone), ratios.detach().mean()
 
     def _samples_3d(self, step: Step) -> tuple[Tensor, Tensor]:
