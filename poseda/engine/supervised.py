@@ -13,12 +13,14 @@ from torch import Tensor
 
 from poseda.data.batches import SourceBatch, SourceSampler
 from poseda.data.clips import LabelledClips
+from poseda.data.noise import noise_level
+from poseda.engine.augmentation import Augmentation
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
 from poseda.geometry.camera import normalise_screen
 from poseda.lifters.base import Lifter, LifterOutput
-from poseda.lifters.inference import mirror_keypoints
+from poseda.lifters.inference import fill_missing, mirror_keypoints
 
 METRE = 1000.0
 SIGMA_WEIGHT = 1e-3
@@ -38,6 +40,11 @@ class TrainConfig:
     """Learning rate of Adam at the start (PoseAug: 1e-3); it falls to 0 along a cosine."""
     flip: bool = True
     """Mirror a random half of the windows, so that left and right are learned alike."""
+    rotate: bool = False
+    """Turn the person in each window about the world's vertical by a random angle, and project anew; for exact 2D seen
+    by cameras with known poses."""
+    noise: str = "none"
+    """Detector noise drawn anew in each step, for exact 2D: none, cpn, hrnet, wild, or px at a 400 px box."""
     grad_clip: float = 1.0
     """Largest norm of the gradient (PoseAug: 1)."""
     log_every: int = 50
@@ -45,6 +52,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_schedule("train", self.steps, self.batch_size, self.lr)
+        if self.noise != "none":
+            noise_level(self.noise)
 
 
 def check_schedule(section: str, steps: int, batch_size: int, lr: float) -> None:
@@ -174,19 +183,28 @@ def _lift_beside(
 
 
 class SupervisedTask:
-    """Train a lifter on labelled clips with the 2D that they carry (detections or projections)."""
+    """Train a lifter on labelled clips with the 2D that they carry (detections or projections), or as augmented."""
 
     def __init__(self, lifter: Lifter, clips: LabelledClips, config: TrainConfig, generator: torch.Generator) -> None:
         self.sampler = SourceSampler(clips, lifter.frames)
         self.generator = generator
         self.batch_size = config.batch_size
+        changes = config.rotate or config.noise != "none"
+        self.augmentation = Augmentation(clips, rotate=config.rotate, noise=config.noise) if changes else None
         self.fitting = Fitting(lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip)
 
     def step(self, index: int) -> Mapping[str, Tensor]:
         """One step on freshly drawn windows."""
-        batch, pixels = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
-        keypoints = normalise_screen(pixels, batch.cameras.width, batch.cameras.height)
+        batch, keypoints = self._draw()
         return self.fitting.fit(index, keypoints, batch.poses, batch.weight, self.generator)
+
+    def _draw(self) -> tuple[SourceBatch, Tensor]:
+        """Windows, and their screen keypoints (B, T, J, 2)."""
+        batch, pixels = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
+        if self.augmentation is None:
+            return batch, normalise_screen(pixels, batch.cameras.width, batch.cameras.height)
+        batch, pixels, visible = self.augmentation(batch, self.generator)
+        return batch, fill_missing(normalise_screen(pixels, batch.cameras.width, batch.cameras.height), visible)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

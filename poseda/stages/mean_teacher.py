@@ -31,7 +31,7 @@ from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.engine.supervised import METRE, mirror_batch
 from poseda.errors import ConfigError, choose
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import Camera, normalise_screen
+from poseda.geometry.camera import normalise_screen, vertical
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate_about_axis
 from poseda.lifters.base import Lifter
@@ -209,13 +209,6 @@ def turn_poses(
     seen = normalise_screen(cameras.project(place), cameras.width, cameras.height)
     seen = fill_missing(seen, target.visible)
     return torch.where(pick, seen, keypoints), torch.where(pick, turned, pose)
-
-
-def vertical(cameras: Camera) -> Tensor:
-    """(N, 3) unit vectors that point up, in camera axes: the world's z, or -y for a camera without a pose."""
-    straight = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
-    unknown = (cameras.R - straight).abs().amax((1, 2)) < 1e-6
-    return torch.where(unknown.unsqueeze(-1), cameras.R.new_tensor([0.0, -1.0, 0.0]), cameras.R[:, :, 2])
 
 
 STAGE = MeanTeacher

@@ -13,13 +13,13 @@ from poseda.data.batches import TargetBatch
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import ConfigError
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen
+from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen, vertical
 from poseda.geometry.root import root_from_keypoints
 from poseda.lifters import create_lifter
 from poseda.lifters.inference import mirror_keypoints, mirror_poses
 from poseda.stages import create_stage
 from poseda.stages.base import Lesson, Setting
-from poseda.stages.mean_teacher import place_poses, ramp_up, turn_poses, vertical
+from poseda.stages.mean_teacher import place_poses, ramp_up, turn_poses
 
 PLACE = torch.tensor([300.0, -150.0, 4500.0], dtype=torch.float64)
 
