@@ -146,18 +146,29 @@ class Fitting:
             if beside is not None:
                 mirrored = mirror_keypoints(beside, self.lifter.skeleton)
                 beside = torch.where(chosen.view(-1, 1, 1, 1), mirrored, beside)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         output, latents = _lift_beside(self.lifter, keypoints, beside)
         losses = lifter_loss(output, target, weight)
         total = losses["pose"] + SIGMA_WEIGHT * losses["sigma"] if "sigma" in losses else losses["pose"]
         for name, loss in (addition.losses(*latents) if addition else {}).items():
             total, losses[name] = total + loss, loss
+        self._descend(index, total)
+        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
+
+    def fit_addition(self, index: int, addition: Addition) -> dict[str, Tensor]:
+        """One optimiser step on the added losses alone, which read no latents; {} where there is none in this step."""
+        losses = addition.losses(None, None)
+        if losses:
+            self._descend(index, torch.stack(list(losses.values())).sum())
+        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
+
+    def _descend(self, index: int, total: Tensor) -> None:
+        """Move the weights against the gradient of a scalar, with the step size of step `index`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.lifter.parameters(), self.grad_clip)
         self.optimizer.step()
-        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimiser."""

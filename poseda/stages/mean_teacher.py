@@ -11,7 +11,8 @@ exponential moving average of the lifter, lifts the target's 2D as it is (and mi
 
 The loss is the squared error to the teacher's pose in m², weighted for each window by exp(-(r / residual)²), r being
 how far the teacher's pose is from its own 2D, in boxes, and ramped up as exp(-5 (1 - t)²). Departures: the paper's
-consistency of class scores; the confidence, which it does not have. The vertical is the world's z where the camera
+consistency of class scores; the confidence, which it does not have; without source clips an anchor to the source model
+takes the place of the loss on the source. The vertical is the world's z where the camera
 knows its pose in the world, else the image's.
 """
 
@@ -63,6 +64,9 @@ class MeanTeacherConfig:
     """Largest turn, rad."""
     flip: bool = True
     """Whether the teacher averages over the mirrored image, and half of the lifter's windows are mirrored."""
+    anchor: float = 1.0
+    """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing else
+    would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
     keep: str = "teacher"
     """Which one to use in the end: teacher, or student."""
 
@@ -76,7 +80,7 @@ class MeanTeacherConfig:
         for name in ("weight", "residual"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must be above 0.")
-        for name in ("noise", "angle"):
+        for name in ("noise", "angle", "anchor"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must not be negative.")
 
@@ -87,7 +91,10 @@ class MeanTeacher(Stage):
     Config = MeanTeacherConfig
     name = "mean_teacher"
     label = "mean teacher"
+    needs_source = False
     teacher: Lifter
+    origin: Lifter | None
+    """The source model as it came, where there is no source to hold the lifter."""
 
     def __init__(self, config: MeanTeacherConfig | None = None) -> None:
         self.config = config or MeanTeacherConfig()
@@ -97,6 +104,7 @@ class MeanTeacher(Stage):
     def prepare(self, setting: Setting) -> str:
         """The teacher starts as the lifter; one that gives one pose a window cannot see it turned."""
         self.teacher = copy.deepcopy(setting.lifter).eval().requires_grad_(False)
+        self.origin = None if setting.clips is not None else copy.deepcopy(self.teacher)
         self.steps = 0
         whole = setting.lifter.output == "seq2seq" or setting.lifter.frames == 1
         self.rotates = self.config.rotate > 0 and self.config.angle > 0 and whole
@@ -110,7 +118,15 @@ class MeanTeacher(Stage):
             keypoints, pose, weight = self._pairs(lesson)
         error = (lesson.lifter(keypoints).pose - pose).square().sum(-1).mean((1, 2)) / METRE**2
         loss: Tensor = (weight * error).mean()
-        return self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
+        agreement = self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
+        return agreement if self.origin is None else agreement + self._anchor(lesson, self.origin)
+
+    def _anchor(self, lesson: Lesson, origin: Lifter) -> Tensor:
+        """How far the lifter is from the source model on the target's own 2D."""
+        with torch.no_grad():
+            pose = origin(lesson.target_keypoints).pose
+        moved: Tensor = (lesson.lifter(lesson.target_keypoints).pose - pose).square().sum(-1).mean() / METRE**2
+        return self.config.anchor * moved
 
     def _pairs(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
         """What the lifter sees (B, T, J, 2), what it is to say (B, T', J, 3) mm, and how much that counts (B,)."""
