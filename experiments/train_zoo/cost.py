@@ -40,8 +40,8 @@ def measured(file: Path, windows: int, device: torch.device) -> Iterator[None]:
             "torch": torch.__version__,
             "seconds": round(seconds, 1),
             "cpu_seconds": round(worked, 1),
-            "utilisation": f"{windows / seconds:.0f} windows a second of wall time, {windows / worked:.0f} of processor "
-            f"time{used}",
+            "utilisation": f"{windows / seconds:.0f} windows a second of wall time, "
+            f"{windows / worked:.0f} of processor time{used}",
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, (json.dumps(record, indent=2) + "\n").encode())

@@ -65,8 +65,8 @@ class MeanTeacherConfig:
     flip: bool = True
     """Whether the teacher averages over the mirrored image, and half of the lifter's windows are mirrored."""
     anchor: float = 1.0
-    """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing else
-    would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
+    """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing
+    else would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
     keep: str = "teacher"
     """Which one to use in the end: teacher, or student."""
 

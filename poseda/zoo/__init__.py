@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from poseda.data.clips import LabelledClips
-from poseda.engine.checkpoint import load_lifter, read_card
+from poseda.engine.checkpoint import describe_lifter, load_lifter, read_card
 from poseda.errors import CheckpointError
 from poseda.lifters.base import Lifter
 from poseda.zoo.hub import Report, fetch
@@ -49,6 +49,9 @@ def load_source_model(
     lifter, card = load_lifter(fetched)
     if card.get("name") != name:
         raise CheckpointError(f"{fetched}: its card is of '{card.get('name')!s:.80}', not of {name}.")
+    for key, value in describe_lifter(lifter).items():
+        if key in card and card[key] != value:
+            raise CheckpointError(f"{fetched}: its card says {key} is {card[key]!r:.80}, not {value!r:.80}.")
     return lifter, card
 
 

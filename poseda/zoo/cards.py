@@ -8,7 +8,14 @@ from typing import Any
 from poseda.zoo import read_source_card
 from poseda.zoo.index import Entry, find_entry
 
-METRICS = {"mpjpe": "MPJPE mm", "pa_mpjpe": "PA-MPJPE mm", "n_mpjpe": "N-MPJPE mm", "pck": "PCK %", "auc": "AUC %"}
+METRICS = {
+    "mpjpe": "MPJPE mm",
+    "pa_mpjpe": "PA-MPJPE mm",
+    "n_mpjpe": "N-MPJPE mm",
+    "mpjpe_action_mean": "MPJPE mm, mean over actions",
+    "pck": "PCK %",
+    "auc": "AUC %",
+}
 NOT_RECORDED = "not recorded"
 
 
