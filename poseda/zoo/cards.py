@@ -73,9 +73,11 @@ def _facts(entry: Entry, card: Mapping[str, Any]) -> dict[str, str]:
         "subjects": f"trained on {', '.join(card['subjects'])}; held out {', '.join(held['subjects'])} "
         f"({held['frames']} frames)",
         "command": f"`{card['command']}`",
+        "training": _training(card["settings"]["train"]),
         "seed": str(card["seed"]),
         "hardware and time": _time(card.get("time")),
         "spread": _spread(card.get("spread")),
+        "published": card.get("published", ""),
         "half precision": f"{half['full']:.2f} mm with the full weights, {half['half']:.2f} mm with those stored",
         "uncertainty": _uncertainty(card.get("uncertainty")),
         "check": f"{check['mpjpe']:.2f} mm MPJPE ({check['protocol']}) on {check['set']}: {check['frames']} frames "
@@ -87,6 +89,13 @@ def _facts(entry: Entry, card: Mapping[str, Any]) -> dict[str, str]:
 
 def _frames(frames: int) -> str:
     return "one frame" if frames == 1 else f"windows of {frames} frames"
+
+
+def _training(train: Mapping[str, Any]) -> str:
+    turned = ", people turned about the vertical at random" if train.get("rotate") else ""
+    noise = train.get("noise", "none")
+    noisy = f", {noise} noise on the 2D drawn anew in each step" if noise != "none" else ""
+    return f"{train['steps']} steps of {train['batch_size']} windows, Adam from {train['lr']:g} to 0{turned}{noisy}"
 
 
 def _time(time: Mapping[str, Any] | None) -> str:
