@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from poseda.stages.lpa import LPA
     from poseda.stages.pipeline import AdaptConfig, adapt_lifter
     from poseda.stages.tto import TTO
-    from poseda.zoo import list_source_models, load_source_model
+    from poseda.zoo import fetch_source_model, list_source_models, load_source_model
 
 # Where each name lives; imported on first use (PEP 562).
 _HOMES = {
@@ -61,7 +61,7 @@ _HOMES = {
     "poseda.stages.lpa": ("LPA",),
     "poseda.stages.pipeline": ("AdaptConfig", "adapt_lifter"),
     "poseda.stages.tto": ("TTO",),
-    "poseda.zoo": ("list_source_models", "load_source_model"),
+    "poseda.zoo": ("fetch_source_model", "list_source_models", "load_source_model"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -85,6 +85,7 @@ __all__ = [
     "create_lifter",
     "evaluate_lifter",
     "examine",
+    "fetch_source_model",
     "get_protocol",
     "get_skeleton",
     "lift_clips",

@@ -37,11 +37,11 @@ def evaluate(job: EvaluateJob) -> None:
     from pathlib import Path
 
     from poseda.cli.checks import check_evaluate
+    from poseda.cli.models import open_job_lifter
     from poseda.cli.report import evaluation_table, job_protocol
     from poseda.data.domains import load_test
     from poseda.data.legacy import legacy_clips
     from poseda.engine.evaluate import evaluate_lifter
-    from poseda.engine.official import open_lifter
     from poseda.engine.records import write_results
     from poseda.engine.runtime import resolve_device
     from poseda.lifters.inference import lift_clips
@@ -49,7 +49,7 @@ def evaluate(job: EvaluateJob) -> None:
     check_evaluate(job)
     use_threads(job.threads)
     device = resolve_device(job.device)
-    lifter, card = open_lifter(job.checkpoint)
+    lifter, card = open_job_lifter(job.checkpoint, job.source_model)
     data = job.data
     clips = load_test(job.target, root=data.root, require=data.require, skeleton=lifter.skeleton.name).to(device)
     if job.tails != "exact":
@@ -59,7 +59,7 @@ def evaluate(job: EvaluateJob) -> None:
     evaluation = evaluate_lifter(lifter, clips, protocol, lift=lift)
     print(evaluation_table({lifter.name: evaluation}, clips.provenance))
     if job.output:
-        results = {"checkpoint": job.checkpoint, "card": card, "target": evaluation.to_json()}
+        results = {"checkpoint": job.checkpoint or job.source_model, "card": card, "target": evaluation.to_json()}
         data_used, described = [clips.provenance], evaluation.describe()
         write_results(Path(job.output), results, seed=job.target.seed, protocol=described, data=data_used)
         print(f"The numbers are in {job.output}.")

@@ -29,13 +29,13 @@ COMMAND = Command(
 
 def export(job: ExportJob) -> None:
     """Check, export, compare on random keypoints, write the program and its JSON description."""
-    from poseda.cli.checks import check_file, check_output
+    from poseda.cli.checks import check_lifter, check_output
+    from poseda.cli.models import open_job_lifter
     from poseda.engine.export import TOLERANCE_MM, export_lifter
-    from poseda.engine.official import open_lifter
 
-    check_file(job.checkpoint, "checkpoint")
+    check_lifter(job.checkpoint, job.source_model)
     check_output(job.output, ".pt2", ".onnx")
-    lifter, _ = open_lifter(job.checkpoint)
+    lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
     written = export_lifter(lifter, job.output)
     shape = f"keypoints (batch, {lifter.frames}, {lifter.skeleton.num_joints}, 2), screen-normalised, any batch"
     print(f"{written.program}: {lifter.name} on {shape}; described in {written.description}.")

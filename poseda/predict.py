@@ -34,8 +34,8 @@ COMMAND = Command(
 def predict(job: PredictJob) -> None:
     """Check, lift every frame once, write the files, say what is in them."""
     from poseda.cli.checks import check_predict
+    from poseda.cli.models import open_job_lifter
     from poseda.cli.predicting import animate, read_input
-    from poseda.engine.official import open_lifter
     from poseda.engine.predictions import save_predictions
     from poseda.engine.runtime import resolve_device
     from poseda.lifters.inference import lift_clips
@@ -43,7 +43,7 @@ def predict(job: PredictJob) -> None:
 
     check_predict(job)
     use_threads(job.threads)
-    lifter, _ = open_lifter(job.checkpoint)
+    lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
         print(remark)

@@ -29,28 +29,35 @@ COMMAND = Command(
 def train(job: TrainJob) -> None:
     """Check, train, score on the source's test clips, write the checkpoint and its card, print the table."""
     from poseda.cli.checks import check_train
-    from poseda.cli.report import evaluation_table, job_card, job_protocol
+    from poseda.cli.report import data_card, evaluation_table, job_card, job_protocol
     from poseda.cli.runs import run_folder
     from poseda.data.domains import load_domain
     from poseda.engine.checkpoint import save_lifter
     from poseda.engine.evaluate import evaluate_lifter
+    from poseda.engine.facts import FACTS, measure_facts
     from poseda.engine.progress import Progress
     from poseda.engine.records import RunFolder, write_results
     from poseda.engine.runtime import resolve_device
     from poseda.engine.supervised import train_lifter
     from poseda.lifters import create_lifter
+    from poseda.zoo import load_source_model
 
     check_train(job)
     use_threads(job.threads)
     device = resolve_device(job.device)
-    lifter = create_lifter(job.lifter.name, seed=job.seed, **job.lifter.options).to(device)
+    if job.source_model:
+        lifter, _ = load_source_model(job.source_model)
+    else:
+        lifter = create_lifter(job.lifter.name, seed=job.seed, **job.lifter.options)
+    lifter.to(device)
     domain = load_domain(job.source, root=job.data.root, require=job.data.require, skeleton=lifter.skeleton.name)
     with run_folder(job) as path:
         run, clips = RunFolder(path), domain.train.to(device)
         progress = Progress("train", job.train.steps)
         train_lifter(lifter, clips, job.train, seed=job.seed, folder=run.training("source"), progress=progress)
         evaluation = evaluate_lifter(lifter, domain.test.to(device), job_protocol(job))
-        save_lifter(run.lifter, lifter, job_card(job, clips, evaluation))
+        card = job_card(job, data_card(clips), evaluation)
+        save_lifter(run.lifter, lifter, {**card, FACTS: measure_facts(lifter, domain.test.to(device)).to_card()})
         results = {"source": evaluation.to_json()}
         data = [clips.provenance, domain.test.provenance]
         write_results(run.results, results, seed=job.seed, protocol=evaluation.protocol.describe(), data=data)

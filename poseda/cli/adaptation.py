@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from poseda.cli.report import job_card, job_protocol
+from poseda.cli.report import data_card, job_card, job_protocol
 from poseda.cli.results import ORACLE, SELECTED, SOURCE_ONLY, Results
-from poseda.cli.schema import AdaptJob
+from poseda.cli.schema import NO_SOURCE, AdaptJob
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.domains import Domain, Target, load_domain, load_target
 from poseda.engine.checkpoint import save_lifter
 from poseda.engine.evaluate import evaluate_lifter, evaluate_unlabelled
+from poseda.engine.facts import FACTS, facts_of, measure_facts
 from poseda.engine.official import open_lifter
 from poseda.engine.predictions import save_predictions
 from poseda.engine.progress import Progress
@@ -30,7 +32,7 @@ from poseda.stages.pipeline import finish_selected, finish_stages, lift_with_sta
 from poseda.stages.selection import Selection
 from poseda.stages.tto import TTO
 from poseda.viz.report import gap_statistics, save_figures
-from poseda.zoo import find_source_model
+from poseda.zoo import find_source_model, load_source_model
 
 
 def run_adaptation(job: AdaptJob, progress: type[Progress]) -> Results:
@@ -45,8 +47,11 @@ class _Adaptation:
         self.job, self.progress = job, progress
         self.folder = RunFolder(job.folder)
         self.device = resolve_device(job.device)
-        asked, self.origin = self._given() if job.checkpoint else (self._asked(), "")
-        self.source = self._source(asked)
+        self.card: dict[str, Any] = {}
+        asked, self.origin = self._given() if job.checkpoint or job.source_model else (self._asked(), "")
+        self.facts = facts_of(self.card, asked.skeleton.num_joints)
+        self.source = None if job.source.name == NO_SOURCE else self._source(asked)
+        self.clips = self.source.train if self.source else None
         self.target = self._target(asked)
         self.lifter = asked.to(self.device) if self.origin else self._shipped(asked)
         self.protocol = job_protocol(job)
@@ -57,7 +62,8 @@ class _Adaptation:
         """Rows one by one; everything is written at the end, and each phase keeps its own state meanwhile."""
         if not self.origin:
             self.origin = self._train_source()
-        self.results = Results(self.source.name, self.target, self.origin, remarks=list(self.target.remarks))
+        source = self.source.name if self.source else "no source clips"
+        self.results = Results(source, self.target, self.origin, remarks=list(self.target.remarks))
         self._score(SOURCE_ONLY, self.lifter, ())
         final = self._adapt()
         if self.job.oracle:
@@ -82,8 +88,11 @@ class _Adaptation:
 
     def _given(self) -> tuple[Lifter, str]:
         """The lifter of the job's checkpoint, and where it comes from. An official one brings its own options."""
+        if self.job.source_model:
+            lifter, self.card = load_source_model(self.job.source_model)
+            return lifter, f"source model: {self.job.source_model}"
         path = Path(self.job.checkpoint)
-        lifter, _ = open_lifter(path)
+        lifter, self.card = open_lifter(path)
         asked = self._asked()
         if not is_torch_file(path) and (lifter.name, lifter.options) != (asked.name, asked.options):
             raise CheckpointError(
@@ -94,7 +103,7 @@ class _Adaptation:
 
     def _shipped(self, asked: Lifter) -> Lifter:
         """The shipped source model where one fits lifter and data, else the fresh lifter, which is to be trained."""
-        path = find_source_model(asked, self.source.train)
+        path = find_source_model(asked, self.clips) if self.clips else None
         if path is None:
             return asked.to(self.device)
         self.origin = f"source model: {path.name} (shipped)"
@@ -102,6 +111,7 @@ class _Adaptation:
 
     def _train_source(self) -> str:
         train = self.job.train
+        assert self.source is not None  # check_adapt asks for a trained lifter otherwise
         train_lifter(
             self.lifter,
             self.source.train,
@@ -111,8 +121,9 @@ class _Adaptation:
             progress=self.progress("source model", train.steps),
         )
         evaluation = evaluate_lifter(self.lifter, self.source.test, self.protocol)
-        card = job_card(self.job, self.source.train, evaluation)
-        save_lifter(self.folder.source_lifter, self.lifter, card)
+        card = job_card(self.job, data_card(self.source.train), evaluation)
+        facts = measure_facts(self.lifter, self.source.test)
+        save_lifter(self.folder.source_lifter, self.lifter, {**card, FACTS: facts.to_card()})
         return f"source model: trained here, {train.steps} steps"
 
     def _adapt(self) -> Lifter:
@@ -127,7 +138,7 @@ class _Adaptation:
             steps = self.job.adapt.steps
             selection = run_stages(
                 lifter,
-                self.source.train,
+                self.clips,
                 self.target.train,
                 stages,
                 self.job.adapt,
@@ -137,12 +148,12 @@ class _Adaptation:
                 report=self._remark,
             )
             for length in group:
-                final = finish_stages(copy.deepcopy(lifter), self.source.train, stages[:length])
+                final = finish_stages(copy.deepcopy(lifter), self.clips, stages[:length], self.facts)
                 shown = stages[length - 1 : length] if self.job.rows == "all" else stages
                 label = " ".join(f"+ {stage.label}" for stage in shown)
                 self._score(label, final, stages[:length])
                 if selection is not None:
-                    chosen = finish_selected(lifter, self.source.train, stages[:length], selection)
+                    chosen = finish_selected(lifter, self.clips, stages[:length], selection, self.facts)
                     self._score(f"{label}{SELECTED}", chosen, stages[:length])
             if selection is not None:
                 self._note_selection(selection, stages[: len(trained)])
@@ -205,16 +216,17 @@ class _Adaptation:
 
     def _write(self, lifter: Lifter) -> None:
         """The lifter, figures, and results.json last: where it is, the run is whole."""
-        results, data = self.results, [self.source.train.provenance, self.target.test.provenance]
+        results, data = self.results, [self.target.test.provenance]
+        made_of: dict[str, Any] = {key: value for key, value in self.card.items() if key in ("data", "subjects")}
+        if self.clips:
+            data, made_of = [self.clips.provenance, *data], data_card(self.clips)
         last = results.last
-        save_lifter(self.folder.lifter, lifter, job_card(self.job, self.source.train, results.rows[last]))
+        save_lifter(self.folder.lifter, lifter, job_card(self.job, made_of, results.rows[last]))
         if not results.labelled:
             save_predictions(self.folder.predictions, self.predictions[last], self.target.test)
         save_figures(
             self.folder.plots,
-            gap_statistics(
-                self.source.train, self.target.oracle or self.target.train, self.stages, seed=self.job.seed
-            ),
+            gap_statistics(self.clips, self.target.oracle or self.target.train, self.stages, seed=self.job.seed),
             self.target.test,
             {label: self.predictions[label] for label in dict.fromkeys((SOURCE_ONLY, last))},
             results.errors(),

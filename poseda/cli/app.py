@@ -71,11 +71,12 @@ def launch(command: Command, work: Callable[[Any], None], arguments: list[str]) 
     """Let Hydra compose the options and call the work once, or once for each point of a sweep."""
     import hydra
 
-    from poseda.cli.compose import job_of, register
+    from poseda.cli.compose import imply, job_of, register
     from poseda.cli.messages import check_spelling
 
     check_spelling(arguments)
     extra, rest = without_config_dir(arguments)
+    rest = imply(command.name, rest)
     register(command.name, extra)
     codes: list[int] = []
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from poseda.cli.schema import AdaptJob, EvaluateJob, Machine, PredictJob, PrepareJob, TrainJob
+from poseda.cli.schema import NO_SOURCE, AdaptJob, EvaluateJob, Machine, PredictJob, PrepareJob, TrainJob
 from poseda.data.domains import DomainConfig
 from poseda.engine.predictions import FORMATS as PREDICTION_FORMATS
 from poseda.engine.runtime import resolve_device
 from poseda.errors import ConfigError, MissingDataError
 from poseda.geometry.rigs import load_rig
 from poseda.metrics.protocols import get_protocol
+from poseda.stages import stage_class
+from poseda.stages.pipeline import check_source_free
+from poseda.zoo.index import find_entry
 
 
 def check_train(job: TrainJob) -> None:
@@ -19,6 +22,8 @@ def check_train(job: TrainJob) -> None:
     check_machine(job)
     check_domain(job.source, "source")
     get_protocol(job.protocol)
+    if job.source_model:
+        find_entry(job.source_model)
 
 
 def check_adapt(job: AdaptJob) -> None:
@@ -34,14 +39,18 @@ def check_adapt(job: AdaptJob) -> None:
     if len(set(job.stages)) < len(job.stages):
         raise ConfigError(f"stages=[{','.join(job.stages)}] names a stage twice.")
     get_protocol(job.protocol)
-    if job.checkpoint:
-        check_file(job.checkpoint, "checkpoint")
+    if job.checkpoint or job.source_model:
+        check_lifter(job.checkpoint, job.source_model)
+    if job.source.name == NO_SOURCE:
+        check_source_free([stage_class(job.stage_configs[label].name) for label in job.stages])
+        if not (job.checkpoint or job.source_model):
+            raise ConfigError("source=none needs a trained lifter: give source_model=NAME or checkpoint=FILE.")
 
 
 def check_evaluate(job: EvaluateJob) -> None:
     """Raise a PosedaError for the first thing wrong with an `evaluate` job."""
     check_machine(job)
-    check_file(job.checkpoint, "checkpoint")
+    check_lifter(job.checkpoint, job.source_model)
     check_domain(job.target, "target")
     get_protocol(job.protocol)
     if job.output:
@@ -51,7 +60,7 @@ def check_evaluate(job: EvaluateJob) -> None:
 def check_predict(job: PredictJob) -> None:
     """Raise a PosedaError for the first thing wrong with a `predict` job."""
     check_machine(job)
-    check_file(job.checkpoint, "checkpoint")
+    check_lifter(job.checkpoint, job.source_model)
     if not job.input:
         raise ConfigError("input=FILE_OR_FOLDER is needed: an archive, or a 2D detector's output.")
     if not Path(job.input).exists():
@@ -86,6 +95,18 @@ def check_domain(domain: DomainConfig, key: str) -> None:
         raise MissingDataError(f"{key}.path={domain.path}: there is no such file or folder.")
     if domain.rig:
         load_rig(domain.rig)
+
+
+def check_lifter(checkpoint: str, source_model: str) -> None:
+    """Exactly one of the two names a lifter that is there."""
+    if checkpoint and source_model:
+        raise ConfigError(f"checkpoint={checkpoint} and source_model={source_model} name two lifters: leave one out.")
+    if source_model:
+        find_entry(source_model)
+    elif not checkpoint:
+        raise ConfigError("checkpoint=FILE or source_model=NAME is needed; python -m poseda.models lists the names.")
+    else:
+        check_file(checkpoint, "checkpoint")
 
 
 def check_file(path: str, key: str) -> None:

@@ -19,10 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from poseda.cli.discover import LIFTERS, STAGES, Kind, configs_folder, domain_formats, preset_files
-from poseda.cli.schema import JOBS, Job, LifterChoice, StageChoice
+from poseda.cli.schema import JOBS, NO_SOURCE, Job, LifterChoice, StageChoice
 from poseda.cli.typed import build, field_values, mirror, refuse_unknown, twin
 from poseda.data.domains import DomainConfig
 from poseda.errors import ConfigError, choose
+from poseda.zoo import read_source_card
 
 T = TypeVar("T")
 Folders = tuple[Path, ...]
@@ -45,7 +46,10 @@ def register(command: str, extra: Folders = ()) -> None:
     defaults: list[Any] = [f"{command}_options"]
     for group in (group for group in GROUPS if group in names):
         store.repo[group] = {}
-        for name, node in (lifter_nodes if group == "lifter" else domain_nodes)(folders).items():
+        nodes = (lifter_nodes if group == "lifter" else domain_nodes)(folders)
+        if group == "source" and command == "adapt":
+            nodes[NO_SOURCE] = mirror(DomainConfig(name=NO_SOURCE))
+        for name, node in nodes.items():
             store.store(group=group, name=name, node=node)
         defaults.append({group: GROUPS[group]})
     if "name" in names:
@@ -134,7 +138,8 @@ def job_of(command: str, cfg: DictConfig, extra: Folders = ()) -> Job:
     """The job that a composed config describes. Raises ConfigError for what does not fit."""
     values = plain(cfg)
     if "lifter" in values:
-        values["lifter"] = lifter_choice(values["lifter"])
+        model = values.get("source_model", "")
+        values["lifter"] = model_choice(model) if model else lifter_choice(values["lifter"])
     if "stages" in values:
         known = stage_choices((configs_folder(), *extra))
         options = {label: values.pop(label) for label in known}
@@ -144,6 +149,29 @@ def job_of(command: str, cfg: DictConfig, extra: Folders = ()) -> Job:
             for label, given in used.items()
         }
     return build(JOBS[command], values)
+
+
+def imply(command: str, words: list[str]) -> list[str]:
+    """The words of a command with what source_model= implies: a lifter of its own, and no source unless one is given.
+
+    Raises ConfigError where a lifter is given beside it.
+    """
+    keys = [word.partition("=")[0] for word in words]
+    model = next((word for word in words if word.startswith("source_model=") and not word.endswith("=")), "")
+    if not model:
+        return words
+    lifter = next((word for word in words if word.startswith(("lifter=", "lifter."))), "")
+    if lifter:
+        raise ConfigError(f"{model} brings its own lifter: leave {lifter} out.")
+    if command == "adapt" and not any(key == "source" or key.startswith("source.") for key in keys):
+        return [*words, f"source={NO_SOURCE}"]
+    return words
+
+
+def model_choice(name: str) -> LifterChoice:
+    """The lifter of a source model."""
+    (lifter, options), _ = read_source_card(name)
+    return LifterChoice(lifter, options)
 
 
 def lifter_choice(values: dict[str, Any]) -> LifterChoice:

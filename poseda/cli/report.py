@@ -49,11 +49,15 @@ def evaluation_table(rows: Mapping[str, Evaluation], data: Provenance) -> str:
     return format_table(cells, COLUMNS, protocol, note=f"data: {data.name}, {data.kind}; 2D: {data.keypoints}")
 
 
-def job_card(job: TrainJob | AdaptJob, clips: LabelledClips, evaluation: Row) -> dict[str, Any]:
-    """Where a lifter comes from: data and people, all settings, and the numbers with their protocol."""
+def data_card(clips: LabelledClips) -> dict[str, Any]:
+    """What a lifter was trained on, and whom it has seen."""
+    return {"data": asdict(clips.provenance), "subjects": list(clips.subjects)}
+
+
+def job_card(job: TrainJob | AdaptJob, made_of: Mapping[str, Any], evaluation: Row) -> dict[str, Any]:
+    """Where a lifter comes from: data and people (`data_card`), all settings, and the numbers with their protocol."""
     return {
-        "data": asdict(clips.provenance),
-        "subjects": list(clips.subjects),
+        **made_of,
         "settings": {key: value for key, value in settings_of(job).items() if key not in (*FREE, "data")},
         "protocol": evaluation.describe(),
         "metrics": evaluation.values,

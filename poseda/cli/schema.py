@@ -15,6 +15,9 @@ from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftConfig
 from poseda.stages.pipeline import AdaptConfig
 
+NO_SOURCE = "none"
+"""source=none: an adaptation without source clips."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -98,6 +101,8 @@ class TrainJob(Run):
     """The labelled domain to train on."""
     lifter: LifterChoice = field(default_factory=LifterChoice)
     """The network."""
+    source_model: str = ""
+    """Train on from this source model, which brings its own lifter; empty: from random weights."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Supervised training."""
     protocol: str = "h36m17"
@@ -116,7 +121,7 @@ class AdaptJob(Run):
     """Adapt a source-trained lifter to an unlabelled target domain, and show what each stage brings."""
 
     source: DomainConfig = field(default_factory=DomainConfig)
-    """The labelled domain."""
+    """The labelled domain; none: no source clips, for stages that work on the target alone."""
     target: DomainConfig = field(default_factory=lambda: DomainConfig(name="3dhp"))
     """The domain to adapt to: 2D only; its 3D is seen by the evaluation alone."""
     lifter: LifterChoice = field(default_factory=LifterChoice)
@@ -128,6 +133,9 @@ class AdaptJob(Run):
     checkpoint: str = ""
     """Source-trained lifter to start from: ours, or an official checkpoint (docs/lifters.md), which brings its own
     lifter; empty: the shipped one where it fits, else one is trained."""
+    source_model: str = ""
+    """In place of checkpoint=: a source model by name, which brings its own lifter; python -m poseda.models lists
+    them. Without source=, the source is none."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Supervised training of the source model and of the oracle."""
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
@@ -154,6 +162,9 @@ class EvaluateJob(Machine):
 
     checkpoint: str = ""
     """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
+    source_model: str = ""
+    """In place of checkpoint=: a source model by name, which brings its own lifter; python -m poseda.models lists
+    them."""
     target: DomainConfig = field(default_factory=lambda: DomainConfig(name="3dhp"))
     """The labelled domain to score on; target=archive target.path=FILE takes an archive."""
     protocol: str = "official17"
@@ -177,6 +188,9 @@ class PredictJob(DetectionOptions, Machine):
 
     checkpoint: str = ""
     """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
+    source_model: str = ""
+    """In place of checkpoint=: a source model by name, which brings its own lifter; python -m poseda.models lists
+    them."""
     input: str = ""
     """An archive, or a 2D detector's file or folder (docs/datasets.md lists the formats)."""
     output: str = "poses.npz"
@@ -218,8 +232,23 @@ class ExportJob(Job):
 
     checkpoint: str = ""
     """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
+    source_model: str = ""
+    """In place of checkpoint=: a source model by name, which brings its own lifter; python -m poseda.models lists
+    them."""
     output: str = ""
     """File to write: .pt2 for torch.export, .onnx for ONNX."""
+
+
+@dataclass(frozen=True)
+class ModelsJob(Job):
+    """List source models, show their cards, fetch those that are not in the package."""
+
+    model: str = ""
+    """Name, or a pattern such as *-cmu-*: show these models' cards; empty: a table of all models."""
+    fetch: bool = False
+    """Download the models that `model` names where they are not here yet."""
+    output: str = ""
+    """Markdown file for the cards, in place of printing them."""
 
 
 JOBS: dict[str, type[Job]] = {
@@ -229,6 +258,7 @@ JOBS: dict[str, type[Job]] = {
     "predict": PredictJob,
     "prepare": PrepareJob,
     "export": ExportJob,
+    "models": ModelsJob,
 }
 
 

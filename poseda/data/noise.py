@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from poseda.data.checks import MINIMUM_VISIBLE
-from poseda.data.clips import AnyClips, Clips
+from poseda.data.clips import AnyClips
 from poseda.data.windows import sequence_limits
 from poseda.errors import ConfigError
 from poseda.geometry.boxes import pixel_box
@@ -83,21 +85,48 @@ def add_detector_noise(clips: AnyClips, level: str | float, generator: torch.Gen
     bursts. Confidence falls with the error; a missed joint has confidence 0 and keypoint 0. Draws come from
     `generator` alone, on its device.
     """
-    pixels, share = noise_level(level)
-    scale = (pixels - share * _SWAP_PX) / (_FIT_PX - share * _MISSED_PX)
-    bursts = _Bursts(clips.bounds, clips.fps, generator)
-    box = torch.maximum(*pixel_box(clips.keypoints, clips.visible)).unsqueeze(-1)  # (F, 1) px, the longer side
-    shape = tuple(clips.keypoints.shape)
-    errors, outlier = _errors(clips.skeleton, _normal(shape, clips, generator), bursts)
-    swapped = _swapped(clips.skeleton, share, bursts, clips.keypoints)
-    keypoints = exchange_twins(clips.keypoints, clips.visible, swapped, clips.skeleton)
-    keypoints = keypoints + errors * scale * (box / _CROP_PX).unsqueeze(-1)
-    distance = (keypoints - clips.keypoints).norm(dim=-1) * _CROP_PX / box.clamp(min=1.0)
-    confidence = clips.confidence * _sureness(distance, _normal(shape[:2], clips, generator))
-    missed = _missed(clips, box, outlier, share, bursts)
-    keypoints, confidence = keypoints.masked_fill(missed.unsqueeze(-1), 0.0), confidence.masked_fill(missed, 0.0)
+    seen = Seen(clips.keypoints, clips.confidence, clips.bounds, clips.fps, clips.skeleton)
+    keypoints, confidence = noisy_keypoints(seen, level, generator)
     name = f"{clips.provenance.keypoints}+{level if isinstance(level, str) else f'{level:g}'}"
     return clips.with_keypoints(keypoints, confidence, f"{name} noise")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """2D of consecutive frames, as much of it as the noise depends on."""
+
+    keypoints: Tensor
+    """(F, J, 2) px."""
+    confidence: Tensor
+    """(F, J) in [0, 1]; 0 = missing."""
+    bounds: Tensor
+    """(S + 1,) int64: the sequences, as clips have them."""
+    fps: float
+    """Frames a second."""
+    skeleton: Skeleton
+    """Joint order."""
+
+    @property
+    def visible(self) -> Tensor:
+        """(F, J) bool: keypoints that are there."""
+        return self.confidence > 0
+
+
+def noisy_keypoints(seen: Seen, level: str | float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Keypoints (F, J, 2) px and confidence (F, J) as `add_detector_noise` gives them to clips."""
+    pixels, share = noise_level(level)
+    scale = (pixels - share * _SWAP_PX) / (_FIT_PX - share * _MISSED_PX)
+    bursts = _Bursts(seen.bounds, seen.fps, generator)
+    box = torch.maximum(*pixel_box(seen.keypoints, seen.visible)).unsqueeze(-1)  # (F, 1) px, the longer side
+    shape = tuple(seen.keypoints.shape)
+    errors, outlier = _errors(seen.skeleton, _normal(shape, seen, generator), bursts)
+    swapped = _swapped(seen.skeleton, share, bursts, seen.keypoints)
+    keypoints = exchange_twins(seen.keypoints, seen.visible, swapped, seen.skeleton)
+    keypoints = keypoints + errors * scale * (box / _CROP_PX).unsqueeze(-1)
+    distance = (keypoints - seen.keypoints).norm(dim=-1) * _CROP_PX / box.clamp(min=1.0)
+    confidence = seen.confidence * _sureness(distance, _normal(shape[:2], seen, generator))
+    missed = _missed(seen, box, outlier, share, bursts)
+    return keypoints.masked_fill(missed.unsqueeze(-1), 0.0), confidence.masked_fill(missed, 0.0)
 
 
 def exchange_twins(keypoints: Tensor, visible: Tensor, swapped: Tensor, skeleton: Skeleton) -> Tensor:
@@ -164,10 +193,10 @@ def _number(uniform: Tensor, below: Tensor) -> Tensor:
     return torch.searchsorted(below.to(uniform), uniform, right=True)
 
 
-def _normal(shape: tuple[int, ...], clips: Clips, generator: torch.Generator) -> Tensor:
+def _normal(shape: tuple[int, ...], seen: Seen, generator: torch.Generator) -> Tensor:
     """Unit Gaussian noise (F, ...), autoregressive inside a sequence."""
-    white = torch.randn(shape, generator=generator, device=generator.device).to(clips.keypoints)
-    return autoregress(white, sequence_limits(clips.bounds)[0], _RHO ** (50.0 / clips.fps))
+    white = torch.randn(shape, generator=generator, device=generator.device).to(seen.keypoints)
+    return autoregress(white, sequence_limits(seen.bounds)[0], _RHO ** (50.0 / seen.fps))
 
 
 def _fitted(skeleton: Skeleton) -> tuple[int, ...]:
@@ -209,17 +238,17 @@ def _errors(skeleton: Skeleton, noise: Tensor, bursts: _Bursts) -> tuple[Tensor,
     return torch.where(outlier.unsqueeze(-1), (place * 2 - 1) * _OUTLIER_PX, jitter), outlier
 
 
-def _missed(clips: Clips, box: Tensor, outlier: Tensor, share: float, bursts: _Bursts) -> Tensor:
+def _missed(seen: Seen, box: Tensor, outlier: Tensor, share: float, bursts: _Bursts) -> Tensor:
     """Joints (F, J) bool that the detector misses: outliers (F, J) and joints near their twin more than others."""
-    skeleton = clips.skeleton
-    rates = share * torch.tensor([_MISSES[part] for part in _parts(skeleton)]).to(clips.keypoints)
-    apart = (clips.keypoints - clips.keypoints[:, skeleton.mirror_index(clips.keypoints)]).norm(dim=-1)
+    skeleton = seen.skeleton
+    rates = share * torch.tensor([_MISSES[part] for part in _parts(skeleton)]).to(seen.keypoints)
+    apart = (seen.keypoints - seen.keypoints[:, skeleton.mirror_index(seen.keypoints)]).norm(dim=-1)
     paired = torch.tensor(skeleton.mirror, device=apart.device) != torch.arange(len(rates), device=apart.device)
     factor = torch.where(paired & (apart < _TWIN_NEAR * box), _NEAR_MISSES, 1.0)
     factor = torch.where(outlier, _OUTLIER_MISSES, factor)
     burst, place = bursts.draw(_OUTLIER_MISSES * rates)  # of which part is used where the factor is less
-    missed = burst & (place.squeeze(-1) * _OUTLIER_MISSES < factor) & clips.visible
-    there = clips.visible.sum(-1, keepdim=True)
+    missed = burst & (place.squeeze(-1) * _OUTLIER_MISSES < factor) & seen.visible
+    there = seen.visible.sum(-1, keepdim=True)
     left = there - missed.sum(-1, keepdim=True)
     return missed & (left >= (_LEAST_LEFT * there).clamp(min=MINIMUM_VISIBLE))
 

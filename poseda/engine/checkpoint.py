@@ -85,10 +85,10 @@ def read_card(path: Path | str) -> tuple[tuple[str, dict[str, Any]], dict[str, A
             header = _read_header(path, file.metadata())
     except (SafetensorError, OSError, struct.error) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({one_line(error)}).") from error
-    return (header["lifter"], _with_defaults(header["options"], asdict(LifterConfig()))), header["card"]
+    return (header["lifter"], with_common_options(header["options"], asdict(LifterConfig()))), header["card"]
 
 
-def _with_defaults(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def with_common_options(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Options with those of every lifter that are `known`: older files do not name them."""
     return {**{name: value for name, value in asdict(LifterConfig()).items() if name in known}, **options}
 
@@ -169,7 +169,7 @@ def _expected_tensors(
         lifter = into
     for field, expected in json.loads(json.dumps(describe_lifter(lifter))).items():
         if field == "options" and isinstance(header.get(field), dict):
-            header[field] = _with_defaults(header[field], expected)
+            header[field] = with_common_options(header[field], expected)
         if header.get(field) != expected:
             raise CheckpointError(
                 f"{path}: {field} is {header.get(field)!r:.80} in the file, {expected!r:.80} in the lifter."

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from poseda.data.batches import SourceBatch, SourceSampler
 from poseda.data.clips import LabelledClips
+from poseda.data.noise import noise_level
+from poseda.engine.augmentation import Augmentation
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
@@ -20,6 +22,7 @@ from poseda.geometry.camera import Camera, normalise_screen
 from poseda.geometry.perspective import rotate
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.inference import mirror_keypoints
+from poseda.lifters.views import Seen
 
 METRE = 1000.0
 SIGMA_WEIGHT = 1e-3
@@ -39,6 +42,11 @@ class TrainConfig:
     """Learning rate of Adam at the start (PoseAug: 1e-3); it falls to 0 along a cosine."""
     flip: bool = True
     """Mirror a random half of the windows, so that left and right are learned alike."""
+    rotate: bool = False
+    """Turn the person in each window about the world's vertical by a random angle, and project anew; for exact 2D seen
+    by cameras with known poses."""
+    noise: str = "none"
+    """Detector noise drawn anew in each step, for exact 2D: none, cpn, hrnet, wild, or px at a 400 px box."""
     grad_clip: float = 1.0
     """Largest norm of the gradient (PoseAug: 1)."""
     log_every: int = 50
@@ -46,6 +54,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_schedule("train", self.steps, self.batch_size, self.lr)
+        if self.noise != "none":
+            noise_level(self.noise)
 
 
 def check_schedule(section: str, steps: int, batch_size: int, lr: float) -> None:
@@ -148,18 +158,29 @@ class Fitting:
             if beside is not None:
                 mirrored = mirror_keypoints(beside, self.lifter.skeleton, self.lifter.mirror_signs)
                 beside = torch.where(chosen.view(-1, 1, 1, 1), mirrored, beside)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         output, latents = _lift_beside(self.lifter, keypoints, beside)
         losses = lifter_loss(output, target, weight)
         total = losses["pose"] + SIGMA_WEIGHT * losses["sigma"] if "sigma" in losses else losses["pose"]
         for name, loss in (addition.losses(*latents) if addition else {}).items():
             total, losses[name] = total + loss, loss
+        self._descend(index, total)
+        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
+
+    def fit_addition(self, index: int, addition: Addition) -> dict[str, Tensor]:
+        """One optimiser step on the added losses alone, which read no latents; {} where there is none in this step."""
+        losses = addition.losses(None, None)
+        if losses:
+            self._descend(index, torch.stack(list(losses.values())).sum())
+        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
+
+    def _descend(self, index: int, total: Tensor) -> None:
+        """Move the weights against the gradient of a scalar, with the step size of step `index`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.lifter.parameters(), self.grad_clip)
         self.optimizer.step()
-        return {f"loss_{name}": loss.detach() for name, loss in losses.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimiser."""
@@ -185,20 +206,28 @@ def _lift_beside(
 
 
 class SupervisedTask:
-    """Train a lifter on labelled clips with the 2D that they carry (detections or projections)."""
+    """Train a lifter on labelled clips with the 2D that they carry (detections or projections), or as augmented."""
 
     def __init__(self, lifter: Lifter, clips: LabelledClips, config: TrainConfig, generator: torch.Generator) -> None:
         self.sampler = SourceSampler(clips, lifter.frames)
         self.generator = generator
         self.batch_size = config.batch_size
+        changes = config.rotate or config.noise != "none"
+        self.augmentation = Augmentation(clips, rotate=config.rotate, noise=config.noise) if changes else None
         self.fitting = Fitting(lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip)
 
     def step(self, index: int) -> Mapping[str, Tensor]:
         """One step on freshly drawn windows."""
-        batch, pixels, confidence = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
-        seen = self.fitting.lifter.see(pixels, confidence > 0, batch.cameras, confidence)
+        batch, seen = self._draw()
         poses = batch.poses if seen.rotation is None else rotate(seen.rotation, batch.poses)
         return self.fitting.fit(index, seen.keypoints, poses, batch.weight, self.generator)
+
+    def _draw(self) -> tuple[SourceBatch, Seen]:
+        """Windows, and what the lifter sees of them."""
+        batch, pixels, confidence = self.sampler.draw_with_keypoints(self.batch_size, self.generator)
+        if self.augmentation is not None:
+            batch, pixels, confidence = self.augmentation(batch, self.generator)
+        return batch, self.fitting.lifter.see(pixels, confidence > 0, batch.cameras, confidence)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

@@ -241,6 +241,18 @@ def project_frames(cameras: Camera, points: Tensor, chunk: int = 8192) -> Tensor
     return pixels
 
 
+def has_pose(cameras: Camera) -> Tensor:
+    """(N,) bool: cameras that know how they stand in the world; one with R = 1 has never been told."""
+    straight = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
+    return (cameras.R - straight).abs().amax((1, 2)) >= 1e-6
+
+
+def vertical(cameras: Camera) -> Tensor:
+    """(N, 3) unit vectors that point up, in camera axes: the world's z, or -y for a camera without a pose."""
+    known = has_pose(cameras).unsqueeze(-1)
+    return torch.where(known, cameras.R[:, :, 2], cameras.R.new_tensor([0.0, -1.0, 0.0]))
+
+
 def normalise_screen(pixels: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor:
     """Screen coordinates by the width, (N, ..., 2) px -> x/w*2-1, y/w*2-h/w. width, height: (N,) px."""
     width, height = _screen(width, pixels), _screen(height, pixels)

@@ -51,6 +51,7 @@ class AdaBN(Stage):
     Config = AdaBNConfig
     name = "adabn"
     label = "AdaBN"
+    needs_source = False
 
     def __init__(self, config: AdaBNConfig | None = None) -> None:
         self.config = config or AdaBNConfig()

@@ -7,7 +7,8 @@ stage knows another:
     each step   augment (source -> source, local pose) · align (source -> source, placed in the target's cameras)
                 update (the stage's own learning) · lifter_loss (what the lifter learns beside its poses)
                 after_step (once the lifter has moved)
-    afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter)
+    afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter), from the source
+                or, where its data are not at hand, from the source model's card
     test time   refine (lifter + target 2D -> better poses)
 """
 
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from poseda.data.batches import SourceBatch, TargetBatch
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.engine.facts import SourceFacts
+from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips
 
@@ -31,11 +34,19 @@ class Setting:
     """What a stage may see before the first step. The target has no 3D: its type has no such attribute."""
 
     lifter: Lifter
-    source: LabelledClips
+    clips: LabelledClips | None
+    """The source; None where its data are not at hand, which only stages with `needs_source = False` can meet."""
     target: UnlabelledClips
     steps: int
     seed: int
     generator: torch.Generator
+
+    @property
+    def source(self) -> LabelledClips:
+        """The source's clips; ConfigError where they are not at hand."""
+        if self.clips is None:
+            raise ConfigError("This adaptation has no source clips, and a stage asks for them: give source=NAME.")
+        return self.clips
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +79,7 @@ class Lesson:
     index: int
     steps: int
     keypoints: Tensor
-    """(B, T, J, inputs) what the lifter sees of the source windows, augmented and aligned."""
+    """(B, T, J, inputs) what the lifter sees of the source windows, augmented, aligned; B = 0 without source clips."""
     poses: Tensor
     """(B, T, J, 3) mm, in the axes of the lifter's view: the poses behind them."""
     weight: Tensor
@@ -97,6 +108,8 @@ class Stage:
     """How tables call the stage."""
     wants_features: ClassVar[bool] = False
     """Whether `lifter_loss` reads the features: both domains then go through the lifter's encoder in one pass."""
+    needs_source: ClassVar[bool] = True
+    """False for a stage that works on the target alone, so that a source model can be adapted without the source."""
 
     def prepare(self, setting: Setting) -> str:
         """Get ready before the first step; returns a remark for the log ("" for none)."""
@@ -134,6 +147,9 @@ class Stage:
 
     def calibrate(self, lifter: Lifter, source: LabelledClips) -> None:
         """Measure on the source what `refine` needs to know about the finished lifter."""
+
+    def calibrate_without_source(self, lifter: Lifter, facts: SourceFacts) -> None:
+        """Take what `calibrate` would measure from what the source model's card says; ConfigError for what it lacks."""
 
     def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
         """Better poses for `clips` than `lifted`, from their 2D alone."""

@@ -38,6 +38,7 @@ class EMA(Stage):
     Config = EMAConfig
     name = "ema"
     label = "EMA"
+    needs_source = False
 
     def __init__(self, config: EMAConfig | None = None) -> None:
         self.config = config or EMAConfig()

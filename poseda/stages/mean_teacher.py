@@ -11,7 +11,8 @@ exponential moving average of the lifter, lifts the target's 2D as it is (and mi
 
 The loss is the squared error to the teacher's pose in m², weighted for each window by exp(-(r / residual)²), r being
 how far the teacher's pose is from its own 2D, in boxes, and ramped up as exp(-5 (1 - t)²). Departures: the paper's
-consistency of class scores; the confidence, which it does not have. The vertical is the world's z where the camera
+consistency of class scores; the confidence, which it does not have; without source clips an anchor to the source model
+takes the place of the loss on the source. The vertical is the world's z where the camera
 knows its pose in the world, else the image's.
 """
 
@@ -31,7 +32,7 @@ from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.engine.supervised import METRE, mirror_batch
 from poseda.errors import ConfigError, choose
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import Camera
+from poseda.geometry.camera import vertical
 from poseda.geometry.perspective import rotate
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate_about_axis
@@ -64,6 +65,9 @@ class MeanTeacherConfig:
     """Largest turn, rad."""
     flip: bool = True
     """Whether the teacher averages over the mirrored image, and half of the lifter's windows are mirrored."""
+    anchor: float = 1.0
+    """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing
+    else would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
     keep: str = "teacher"
     """Which one to use in the end: teacher, or student."""
 
@@ -77,7 +81,7 @@ class MeanTeacherConfig:
         for name in ("weight", "residual"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must be above 0.")
-        for name in ("noise", "angle"):
+        for name in ("noise", "angle", "anchor"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must not be negative.")
 
@@ -88,7 +92,10 @@ class MeanTeacher(Stage):
     Config = MeanTeacherConfig
     name = "mean_teacher"
     label = "mean teacher"
+    needs_source = False
     teacher: Lifter
+    origin: Lifter | None
+    """The source model as it came, where there is no source to hold the lifter."""
 
     def __init__(self, config: MeanTeacherConfig | None = None) -> None:
         self.config = config or MeanTeacherConfig()
@@ -98,6 +105,7 @@ class MeanTeacher(Stage):
     def prepare(self, setting: Setting) -> str:
         """The teacher starts as the lifter; one that gives one pose a window cannot see it turned."""
         self.teacher = copy.deepcopy(setting.lifter).eval().requires_grad_(False)
+        self.origin = None if setting.clips is not None else copy.deepcopy(self.teacher)
         self.steps = 0
         whole = setting.lifter.output == "seq2seq" or setting.lifter.frames == 1
         self.rotates = self.config.rotate > 0 and self.config.angle > 0 and whole
@@ -111,7 +119,15 @@ class MeanTeacher(Stage):
             keypoints, pose, weight = self._pairs(lesson)
         error = (lesson.lifter(keypoints).pose - pose).square().sum(-1).mean((1, 2)) / METRE**2
         loss: Tensor = (weight * error).mean()
-        return self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
+        agreement = self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
+        return agreement if self.origin is None else agreement + self._anchor(lesson, self.origin)
+
+    def _anchor(self, lesson: Lesson, origin: Lifter) -> Tensor:
+        """How far the lifter is from the source model on the target's own 2D."""
+        with torch.no_grad():
+            pose = origin(lesson.target_keypoints).pose
+        moved: Tensor = (lesson.lifter(lesson.target_keypoints).pose - pose).square().sum(-1).mean() / METRE**2
+        return self.config.anchor * moved
 
     def _pairs(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
         """What the lifter sees (B, T, J, inputs), what it is to say (B, T', J, 3) mm in the axes of its view, and how
@@ -213,13 +229,6 @@ def turn_poses(lesson: Lesson, pose: Tensor, root: Tensor, angle: Tensor, chosen
     seen = lesson.lifter.see(cameras.project(place), lesson.target.visible, cameras)
     turned = turned if seen.rotation is None else rotate(seen.rotation, turned)
     return torch.where(pick, seen.keypoints, lesson.target_keypoints), torch.where(pick, turned, pose)
-
-
-def vertical(cameras: Camera) -> Tensor:
-    """(N, 3) unit vectors that point up, in camera axes: the world's z, or -y for a camera without a pose."""
-    straight = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
-    unknown = (cameras.R - straight).abs().amax((1, 2)) < 1e-6
-    return torch.where(unknown.unsqueeze(-1), cameras.R.new_tensor([0.0, -1.0, 0.0]), cameras.R[:, :, 2])
 
 
 STAGE = MeanTeacher

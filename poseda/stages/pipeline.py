@@ -18,6 +18,7 @@ from torch import Tensor
 
 from poseda.data.batches import SourceSampler, TargetSampler
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.engine.facts import SourceFacts
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
 from poseda.engine.supervised import check_skeletons, screen_keypoints
@@ -47,7 +48,7 @@ class Adapted:
 
 def adapt_lifter(
     lifter: Lifter,
-    source: LabelledClips,
+    source: LabelledClips | None,
     target: UnlabelledClips,
     stages: Sequence[Stage],
     config: AdaptConfig | None = None,
@@ -57,11 +58,14 @@ def adapt_lifter(
     progress: Progress | None = None,
     resume: bool = True,
     report: Callable[[str], None] = lambda remark: None,
+    facts: SourceFacts | None = None,
 ) -> Lifter:
     """Adapt `lifter`, in place, to unlabelled target clips with stages in the order given; returns the one to use.
 
-    The lifter, the source and the target are on one device. With a `folder`, metrics and checkpoints go there and a
-    killed run goes on where it stopped. Stages that act at test time alone do nothing here: see `lift_with_stages`.
+    The lifter, the source and the target are on one device. Without a source (None), stages that work on the target
+    alone can be used, and `facts` (of the lifter's card) stand for what they would measure on it. With a `folder`,
+    metrics and checkpoints go there and a killed run goes on where it stopped. Stages that act at test time alone do
+    nothing here: see `lift_with_stages`.
     Raises ConfigError for a labelled target, other joints than the lifter's, or a stage that is given twice.
     """
     check_adaptation(lifter, source, target, stages)
@@ -69,12 +73,12 @@ def adapt_lifter(
         lifter, source, target, stages, config or AdaptConfig(), seed=seed, folder=folder, progress=progress,
         resume=resume, report=report,
     )  # fmt: skip
-    return finish_stages(lifter, source, stages)
+    return finish_stages(lifter, source, stages, facts)
 
 
 def adapt_and_select(
     lifter: Lifter,
-    source: LabelledClips,
+    source: LabelledClips | None,
     target: UnlabelledClips,
     stages: Sequence[Stage],
     config: AdaptConfig,
@@ -84,6 +88,7 @@ def adapt_and_select(
     progress: Progress | None = None,
     resume: bool = True,
     report: Callable[[str], None] = lambda remark: None,
+    facts: SourceFacts | None = None,
 ) -> Adapted:
     """As `adapt_lifter`, and beside the last lifter the one that the label-free criterion chose.
 
@@ -94,13 +99,13 @@ def adapt_and_select(
         lifter, source, target, stages, config, seed=seed, folder=folder, progress=progress, resume=resume,
         report=report,
     )  # fmt: skip
-    selected = finish_selected(lifter, source, stages, selection) if selection else None
-    return Adapted(finish_stages(lifter, source, stages), selected, selection)
+    selected = finish_selected(lifter, source, stages, selection, facts) if selection else None
+    return Adapted(finish_stages(lifter, source, stages, facts), selected, selection)
 
 
 def run_stages(
     lifter: Lifter,
-    source: LabelledClips,
+    source: LabelledClips | None,
     target: UnlabelledClips,
     stages: Sequence[Stage],
     config: AdaptConfig,
@@ -122,22 +127,33 @@ def run_stages(
         run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume)
         selection = task.selector.selection if task.selector else None
     else:
-        generator = torch.Generator(device=source.poses.device).manual_seed(seed)
+        generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
         prepare_stages(stages, Setting(lifter, source, target, config.steps, seed, generator), report)
     lifter.eval()
     return selection
 
 
-def finish_stages(lifter: Lifter, source: LabelledClips, stages: Sequence[Stage]) -> Lifter:
-    """The lifter to use after `run_stages`; test-time stages then know what they need of it."""
+def finish_stages(
+    lifter: Lifter, source: LabelledClips | None, stages: Sequence[Stage], facts: SourceFacts | None = None
+) -> Lifter:
+    """The lifter to use after `run_stages`; test-time stages then know what they need of it, from source or `facts`."""
     for stage in stages:
         lifter = stage.finish(lifter)
     for stage in stages:
-        stage.calibrate(lifter, source)
+        if source is None:
+            stage.calibrate_without_source(lifter, facts or SourceFacts())
+        else:
+            stage.calibrate(lifter, source)
     return lifter.eval()
 
 
-def finish_selected(lifter: Lifter, source: LabelledClips, stages: Sequence[Stage], selection: Selection) -> Lifter:
+def finish_selected(
+    lifter: Lifter,
+    source: LabelledClips | None,
+    stages: Sequence[Stage],
+    selection: Selection,
+    facts: SourceFacts | None = None,
+) -> Lifter:
     """As `finish_stages`, of the step that `selection` chose; `lifter` and the stages' training state stay as they are.
 
     `stages` are those of the run, or the first of them.
@@ -145,7 +161,7 @@ def finish_selected(lifter: Lifter, source: LabelledClips, stages: Sequence[Stag
     chosen = copy.deepcopy(lifter)
     chosen.load_state_dict(selection.weights)
     with selection.recalled(stages):
-        return finish_stages(chosen, source, stages)
+        return finish_stages(chosen, source, stages, facts)
 
 
 def lift_with_stages(
@@ -171,13 +187,28 @@ def aligned_sample(
     return batch.poses[kept, 0], screen_keypoints(batch)[kept, 0]
 
 
-def check_adaptation(lifter: Lifter, source: LabelledClips, target: UnlabelledClips, stages: Sequence[Stage]) -> None:
+def check_adaptation(
+    lifter: Lifter, source: LabelledClips | None, target: UnlabelledClips, stages: Sequence[Stage]
+) -> None:
     """Raise ConfigError for what cannot be adapted."""
     if isinstance(target, LabelledClips):
         raise ConfigError("The target of an adaptation has no labels: give target.unlabelled().")
-    check_skeletons(lifter, source.skeleton.name, source.provenance.name)
+    if source is None:
+        check_source_free([type(stage) for stage in stages])
+    else:
+        check_skeletons(lifter, source.skeleton.name, source.provenance.name)
     check_skeletons(lifter, target.skeleton.name, target.provenance.name)
     names = [stage.name for stage in stages]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"The stage {name} is given twice.")
+
+
+def check_source_free(stages: Sequence[type[Stage]]) -> None:
+    """Raise ConfigError, naming the first one, for stages that work on source clips where there are none."""
+    for stage in stages:
+        if stage.needs_source:
+            raise ConfigError(
+                f"{stage.name} works on source clips, and there are none: give source=NAME with its data, or leave "
+                f"{stage.name} out of stages=."
+            )

@@ -55,7 +55,7 @@ class AdaptTask:
     def __init__(
         self,
         lifter: Lifter,
-        source: LabelledClips,
+        source: LabelledClips | None,
         target: UnlabelledClips,
         stages: Sequence[Stage],
         config: AdaptConfig,
@@ -64,8 +64,8 @@ class AdaptTask:
         report: Callable[[str], None] = lambda remark: None,
     ) -> None:
         self.lifter, self.stages, self.config = lifter, list(stages), config
-        self.generator = torch.Generator(device=source.poses.device).manual_seed(seed)
-        self.sources = SourceSampler(source, lifter.frames)
+        self.generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
+        self.sources = None if source is None else SourceSampler(source, lifter.frames)
         self.targets = TargetSampler(target, lifter.frames, usable_frames(stages, target))
         self.fitting = Fitting(lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip)
         augments = any(stage.overrides("augment") for stage in stages)
@@ -75,6 +75,8 @@ class AdaptTask:
         self.teachers = [stage for stage in self.stages if stage.overrides("lifter_loss")]
         self.selector: Selector | None = None
         if config.select_every:
+            if self.sources is None:
+                raise ConfigError("adapt.select_every judges by source error too: give source=NAME, or leave it out.")
             aligned = aligned_windows(self.sources, self.targets, stages, ALIGNED_WINDOWS, seed)
             self.selector = Selector(lifter, aligned, target, stages)
 
@@ -90,6 +92,8 @@ class AdaptTask:
         return self.selector.look(done) if self.selector is not None and due else {}
 
     def _step(self, index: int) -> Mapping[str, Tensor]:
+        if self.sources is None:
+            return self._step_on_target(index)
         original = self.sources.draw(self.config.batch_size, self.generator)
         target = self.targets.draw(self.config.batch_size, self.generator)
         batch = self._align(self._augment(original), target)
@@ -106,6 +110,17 @@ class AdaptTask:
         for stage in self.stages:
             stage.after_step(self.lifter)
         return {**losses, "dropped": 1 - batch.weight.mean(), **scalars}
+
+    def _step_on_target(self, index: int) -> Mapping[str, Tensor]:
+        """A step without source clips: the lifter learns what the stages ask of it on the target, and nothing else."""
+        target = self.targets.draw(self.config.batch_size, self.generator)
+        nothing = self.lifter.see(target.keypoints, target.visible, target.cameras).keypoints[:0]
+        poses = nothing.new_zeros(*nothing.shape[:-1], 3)
+        addition = self._addition(index, nothing, poses, nothing.new_zeros(0), target)
+        losses = self.fitting.fit_addition(index, addition)
+        for stage in self.stages:
+            stage.after_step(self.lifter)
+        return losses
 
     def _augment(self, batch: SourceBatch) -> SourceBatch:
         """The batch with its last windows changed by the augmenting stages, in their order."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.engine.facts import SourceFacts
 from poseda.errors import ConfigError, choose
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.geometry.root import root_from_keypoints
@@ -108,6 +109,7 @@ class TTO(Stage):
 
     Config = TTOConfig
     name = "tto"
+    needs_source = False
 
     def __init__(self, config: TTOConfig | None = None, *, oracle_root: Tensor | None = None) -> None:
         """`oracle_root` (F, 3) mm is the true root of the clips to refine, wanted for root=oracle only."""
@@ -128,6 +130,11 @@ class TTO(Stage):
         clips = source.subsample(every)
         relative = clips.poses - clips.poses[:, lifter.skeleton.root, None]
         self.joint_sigma = (lift_clips(lifter, clips).poses - relative).norm(dim=-1).mean(0).clamp_min(1.0)
+
+    def calibrate_without_source(self, lifter: Lifter, facts: SourceFacts) -> None:
+        """Sigma of each joint for a lifter without a scale head, from the source model's card."""
+        if not lifter.has_sigma:
+            self.joint_sigma = facts.joint_errors("tto").to(next(lifter.parameters())).clamp_min(1.0)
 
     def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
         """Poses that fit the clips' 2D better; sigma stays that of the first prediction."""

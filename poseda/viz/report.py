@@ -22,12 +22,15 @@ SHOWN = 4
 
 
 def gap_statistics(
-    source: LabelledClips, target: LabelledClips | UnlabelledClips, stages: Sequence[Stage], *, seed: int = 0
+    source: LabelledClips | None, target: LabelledClips | UnlabelledClips, stages: Sequence[Stage], *, seed: int = 0
 ) -> dict[str, DomainStatistics]:
     """Statistics of random frames of the source, of the same frames aligned by the stages, and of the target.
 
+    Without source clips (None) there is the target alone.
     The target's 3D enters (views, bones) only where it has some: a figure may show what adaptation must not see.
     """
+    if source is None:
+        return {"target": _statistics(target, seed)}
     groups = {"source": _statistics(source, seed)}
     if any(stage.overrides("align") for stage in stages):
         generator = torch.Generator(device=source.poses.device).manual_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -10,16 +11,17 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from poseda.data.batches import TargetBatch
+from poseda.data.clips import LabelledClips
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import ConfigError
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen
+from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen, vertical
 from poseda.geometry.root import root_from_keypoints
 from poseda.lifters import create_lifter
 from poseda.lifters.inference import mirror_keypoints, mirror_poses
 from poseda.stages import create_stage
 from poseda.stages.base import Lesson, Setting
-from poseda.stages.mean_teacher import place_poses, ramp_up, turn_poses, vertical
+from poseda.stages.mean_teacher import place_poses, ramp_up, turn_poses
 
 PLACE = torch.tensor([300.0, -150.0, 4500.0], dtype=torch.float64)
 
@@ -165,7 +167,8 @@ def knowing(make_clips):
 
 def prepared(lifter, **options):
     stage = create_stage("mean_teacher", **options)
-    remark = stage.prepare(Setting(lifter, None, None, 100, 0, draws()))
+    there = object.__new__(LabelledClips)  # that there is a source is all that the stage asks
+    remark = stage.prepare(Setting(lifter, there, None, 100, 0, draws()))
     return stage, remark
 
 
@@ -182,6 +185,22 @@ def test_without_any_change_teacher_and_lifter_agree(knowing):
     lifter, clips = knowing
     stage, _ = prepared(lifter, noise=0.0, rotate=0.0, flip=False)
     assert float(stage.lifter_loss(lesson_of(lifter, clips)).detach()) == pytest.approx(0, abs=1e-12)
+
+
+def test_without_a_source_the_source_model_holds_the_lifter(knowing):
+    """The loss is the agreement with the teacher and, beside it, the mean squared distance from the source model."""
+    lifter, clips = knowing
+    stage = create_stage("mean_teacher", noise=0.0, rotate=0.0, flip=False, anchor=2.0)
+    stage.prepare(Setting(lifter, None, None, 100, 0, draws()))
+    moved = copy.deepcopy(lifter)
+    with torch.no_grad():
+        moved.w2.bias.add_(0.1)  # metres on each axis of each joint but the root
+    lesson = lesson_of(moved, clips)
+    joints = lifter.skeleton.num_joints
+    far = 3 * 0.1**2 * (joints - 1) / joints
+    with torch.no_grad():
+        weight = stage._pairs(lesson)[2].mean()
+    assert float(stage.lifter_loss(lesson).detach()) == pytest.approx(far * (2.0 + float(weight)), rel=1e-4)
 
 
 def test_what_the_lifter_is_to_say_fits_what_it_sees(knowing):
