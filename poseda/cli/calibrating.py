@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from poseda.cli.schema import CalibrateJob, EvaluateJob, PredictJob
@@ -127,4 +128,5 @@ def predicted(
 
 def uncertainty_label(job: PredictJob | EvaluateJob) -> str:
     """The job's uncertainty as tables call it."""
-    return f"{job.uncertainty}, inflated" if job.inflate else job.uncertainty
+    name = Path(job.uncertainty).stem
+    return f"{name}, inflated" if job.inflate else name

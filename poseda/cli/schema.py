@@ -17,7 +17,6 @@ from poseda.stages.pipeline import AdaptConfig
 from poseda.uncertainty.ensemble import EnsembleConfig
 from poseda.uncertainty.jitter import JitterConfig
 from poseda.uncertainty.posthoc import PosthocConfig
-from poseda.uncertainty.recalibration import Method
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ class CalibrateJob(Machine):
     uncertainty: str = "posthoc"
     """Where sigma comes from: posthoc (a head on the frozen lifter), own (the lifter's own head), constant (one number
     a joint), flip, jitter (how far mirrored or noisy looks scatter), ensemble (other seeds)."""
-    recalibrate: Method = "conformal"
+    recalibrate: Literal["temperature", "isotonic", "conformal"] = "conformal"
     """What makes it hold: temperature (one factor a joint), isotonic (a rising curve a joint), conformal (radii of
     guaranteed coverage on people like these)."""
     density: Literal["laplace", "gaussian", "exponential"] = "laplace"
