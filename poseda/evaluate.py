@@ -39,7 +39,7 @@ def evaluate(job: EvaluateJob) -> None:
     """Check, lift the test clips, print the table; write the numbers where `output` says."""
     from pathlib import Path
 
-    from poseda.cli.calibrating import calibration_table, predicted, uncertainty_label
+    from poseda.cli.calibrating import asked_uncertainty, calibration_table, predicted, uncertainty_label
     from poseda.cli.checks import check_evaluate
     from poseda.cli.report import evaluation_table, job_protocol
     from poseda.data.domains import load_test
@@ -54,15 +54,16 @@ def evaluate(job: EvaluateJob) -> None:
     use_threads(job.threads)
     device = resolve_device(job.device)
     lifter, card = open_lifter(job.checkpoint)
+    protocol = job_protocol(job)
+    uncertainty = asked_uncertainty(job, lifter, protocol.flip)
     data = job.data
     clips = load_test(job.target, root=data.root, require=data.require, skeleton=lifter.skeleton.name).to(device)
     if job.tails != "exact":
         clips = legacy_clips(clips, lifter.frames, job.tails)
-    protocol = job_protocol(job)
     lifted = lift_clips(lifter.to(device), clips.unlabelled(), flip=protocol.flip, config=job.lift)
     evaluation = evaluate_lifter(lifter, clips, protocol, lift=lambda _: lifted)
     print(evaluation_table({lifter.name: evaluation}, clips.provenance))
-    calibration = predicted(job, lifter, clips, lifted, protocol.flip).score() if job.uncertainty else None
+    calibration = predicted(uncertainty, job, lifter, clips, lifted).score() if uncertainty else None
     if calibration:
         print("\n" + calibration_table({uncertainty_label(job): calibration}, clips.provenance))
     if job.output:

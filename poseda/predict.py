@@ -39,7 +39,7 @@ def predict(job: PredictJob) -> None:
     """Check, lift every frame once, write the files, say what is in them."""
     from dataclasses import replace
 
-    from poseda.cli.calibrating import predicted
+    from poseda.cli.calibrating import asked_uncertainty, predicted
     from poseda.cli.checks import check_predict
     from poseda.cli.predicting import animate, read_input
     from poseda.engine.official import open_lifter
@@ -51,12 +51,13 @@ def predict(job: PredictJob) -> None:
     check_predict(job)
     use_threads(job.threads)
     lifter, _ = open_lifter(job.checkpoint)
+    uncertainty = asked_uncertainty(job, lifter, job.flip)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
         print(remark)
     clips = clips.to(resolve_device(job.device))
     lifted = lift_clips(lifter.to(clips.keypoints.device), clips, flip=job.flip, config=job.lift)
-    lifted = predicted(job, lifter, clips, lifted, job.flip).lifted() if job.uncertainty else lifted
+    lifted = predicted(uncertainty, job, lifter, clips, lifted).lifted() if uncertainty else lifted
     if job.refine:  # the uncertainty is that of the first prediction
         lifted = replace(lifted, poses=TTO().refine(lifter, clips, lifted).poses)
     files = save_predictions(job.output, lifted, clips)

@@ -117,13 +117,17 @@ def take_name(sequence: Sequence) -> str:
     return name.rpartition("/")[0] or name
 
 
+def asked_uncertainty(job: PredictJob | EvaluateJob, lifter: Lifter, flip: bool) -> Uncertainty | None:
+    """The job's `uncertainty`, on the CPU, checked to fit the lifter; None where it asks for none."""
+    return open_uncertainty(job.uncertainty, lifter, flip=flip, inflate=job.inflate) if job.uncertainty else None
+
+
 def predicted(
-    job: PredictJob | EvaluateJob, lifter: Lifter, clips: AnyClips, lifted: LiftedClips, flip: bool
+    found: Uncertainty, job: PredictJob | EvaluateJob, lifter: Lifter, clips: AnyClips, lifted: LiftedClips
 ) -> Predicted:
-    """What the job's `uncertainty` states of lifted clips."""
-    found: Uncertainty = open_uncertainty(job.uncertainty, lifter, flip=flip, inflate=job.inflate)
+    """What an uncertainty states of clips that were lifted as the job says."""
     found.estimator.to(clips.keypoints.device)
-    return found.of(Lifting(lifter, clips, lifted, flip, job.lift), inflate=job.inflate)
+    return found.of(Lifting(lifter, clips, lifted, found.flip, job.lift), inflate=job.inflate)
 
 
 def uncertainty_label(job: PredictJob | EvaluateJob) -> str:

@@ -32,17 +32,14 @@ class Uncertainty:
     @torch.no_grad()
     def of(self, seen: Lifting, *, inflate: bool = False) -> Predicted:
         """What is stated of each joint but the root. `inflate` widens it by the clips' own residuals."""
-        stated = Stated(*_in_order(self.estimator(seen), self.density))
+        sigma, covariance = self.estimator(seen)
+        stated = Stated(sigma, self.density, covariance)
         stated = self.recalibration.apply(stated) if self.recalibration else stated
         if inflate:
             assert self.reference is not None
             factor = inflation(seen, self.reference)
             stated = stated.scaled(factor[moving_joints(self.estimator.skeleton, factor.device)])
         return Predicted(seen, stated, self.recalibration)
-
-
-def _in_order(values: tuple[Tensor, Tensor | None], density: Density) -> tuple[Tensor, Density, Tensor | None]:
-    return values[0], density, values[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +101,8 @@ def fit_uncertainty(
     """
     estimator.fit(held_out, trained_on)
     law = get_density(estimator.density or density)
-    stated = Stated(*_in_order(estimator(held_out), law))
-    recalibration = fit_recalibration(recalibrate, held_out.error(), stated)
+    sigma, covariance = estimator(held_out)
+    recalibration = fit_recalibration(recalibrate, held_out.error(), Stated(sigma, law, covariance))
     return Uncertainty(estimator, law, held_out.flip, recalibration, typical_residual(held_out))
 
 
