@@ -18,6 +18,8 @@ from poseda.uncertainty.base import LEAST_SIGMA, Estimator, Lifting
 
 LARGEST_LOG = 8.0
 """Bound of log widths (metres) and log slants of the head: nothing that it says overflows, whatever it is shown."""
+CHUNK = 16384
+"""Frames at once at test time."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,15 @@ class Posthoc(Estimator):
     @torch.no_grad()
     def forward(self, seen: Lifting) -> tuple[Tensor, Tensor | None]:
         """(F, J - 1) mm, and (F, J - 1, 3, 3) mm² but for loss=uao."""
-        values = self.eval()._head(head_input(seen).to(self.centre)).to(seen.lifted.poses)
+        inputs = head_input(seen).to(self.centre)
+        parts = [self._say(part) for part in torch.split(inputs, CHUNK)]
+        sigma = torch.cat([part[0] for part in parts]).to(seen.lifted.poses)
+        covariances = [part[1] for part in parts if part[1] is not None]
+        return sigma, torch.cat(covariances).to(sigma) if covariances else None
+
+    def _say(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, of head inputs (N, D)."""
+        values = self.eval()._head(inputs)
         if self.config.loss == "uao":
             return (MM_PER_METRE * values[..., 0].exp()).clamp_min(LEAST_SIGMA), None
         inverse = torch.linalg.inv(precision_factor(values.double()))
