@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "posthoc, laplace": ("posthoc", {"loss": "laplace"}),
     "posthoc, gaussian": ("posthoc", {"loss": "gaussian"}),
     "posthoc, uao": ("posthoc", {"loss": "uao"}),
-    "jitter": ("jitter", {"passes": 4}),
+    "jitter": ("jitter", {}),
 }
 RECALIBRATIONS = ("temperature", "isotonic", "conformal")
 PLACES = ("source", "target", "target, inflated")
