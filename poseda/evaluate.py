@@ -27,15 +27,19 @@ COMMAND = Command(
             "checkpoint=lifter.safetensors target=archive target.path=clips.safetensors",
             "an archive of one's own",
         ),
+        (
+            "checkpoint=lifter.safetensors target=3dhp flip=false uncertainty=uncertainty.safetensors inflate=true",
+            "whether the uncertainty that calibrate wrote holds there",
+        ),
     ),
 )
 
 
 def evaluate(job: EvaluateJob) -> None:
     """Check, lift the test clips, print the table; write the numbers where `output` says."""
-    from functools import partial
     from pathlib import Path
 
+    from poseda.cli.calibrating import asked_uncertainty, calibration_table, predicted, uncertainty_label
     from poseda.cli.checks import check_evaluate
     from poseda.cli.models import open_job_lifter
     from poseda.cli.report import evaluation_table, job_protocol
@@ -50,16 +54,21 @@ def evaluate(job: EvaluateJob) -> None:
     use_threads(job.threads)
     device = resolve_device(job.device)
     lifter, card = open_job_lifter(job.checkpoint, job.source_model)
+    protocol = job_protocol(job)
+    uncertainty = asked_uncertainty(job, lifter, protocol.flip)
     data = job.data
     clips = load_test(job.target, root=data.root, require=data.require, skeleton=lifter.skeleton.name).to(device)
     if job.tails != "exact":
         clips = legacy_clips(clips, lifter.frames, job.tails)
-    protocol = job_protocol(job)
-    lift = partial(lift_clips, lifter.to(device), flip=protocol.flip, config=job.lift)
-    evaluation = evaluate_lifter(lifter, clips, protocol, lift=lift)
+    lifted = lift_clips(lifter.to(device), clips.unlabelled(), flip=protocol.flip, config=job.lift)
+    evaluation = evaluate_lifter(lifter, clips, protocol, lift=lambda _: lifted)
     print(evaluation_table({lifter.name: evaluation}, clips.provenance))
+    calibration = predicted(uncertainty, job, lifter, clips, lifted).score() if uncertainty else None
+    if calibration:
+        print("\n" + calibration_table({uncertainty_label(job): calibration}, clips.provenance))
     if job.output:
         results = {"checkpoint": job.checkpoint or job.source_model, "card": card, "target": evaluation.to_json()}
+        results |= {"uncertainty": calibration.to_json()} if calibration else {}
         data_used, described = [clips.provenance], evaluation.describe()
         write_results(Path(job.output), results, seed=job.target.seed, protocol=described, data=data_used)
         print(f"The numbers are in {job.output}.")

@@ -27,12 +27,19 @@ COMMAND = Command(
             "checkpoint=lifter.safetensors input=clips.safetensors flip=true",
             "averaged with the mirrored input",
         ),
+        (
+            "checkpoint=lifter.safetensors input=clips.safetensors uncertainty=uncertainty.safetensors inflate=true",
+            "with the uncertainty that calibrate wrote, widened where poses fit their 2D worse than on the source",
+        ),
     ),
 )
 
 
 def predict(job: PredictJob) -> None:
     """Check, lift every frame once, write the files, say what is in them."""
+    from dataclasses import replace
+
+    from poseda.cli.calibrating import asked_uncertainty, predicted
     from poseda.cli.checks import check_predict
     from poseda.cli.models import open_job_lifter
     from poseda.cli.predicting import animate, read_input
@@ -44,14 +51,18 @@ def predict(job: PredictJob) -> None:
     check_predict(job)
     use_threads(job.threads)
     lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
+    uncertainty = asked_uncertainty(job, lifter, job.flip)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
         print(remark)
     clips = clips.to(resolve_device(job.device))
     lifted = lift_clips(lifter.to(clips.keypoints.device), clips, flip=job.flip, config=job.lift)
-    lifted = TTO().refine(lifter, clips, lifted) if job.refine else lifted
+    lifted = predicted(uncertainty, job, lifter, clips, lifted).lifted() if uncertainty else lifted
+    if job.refine:  # the uncertainty is that of the first prediction
+        lifted = replace(lifted, poses=TTO().refine(lifter, clips, lifted).poses)
     files = save_predictions(job.output, lifted, clips)
     sigma = "with sigma" if lifted.sigma is not None else "without sigma: this lifter has no uncertainty head"
+    sigma = f"{sigma} and 90 % radii" if lifted.radius90 is not None else sigma
     named = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1]}"
     content = "in cm, y up" if files[0].suffix == ".bvh" else f"in mm, {sigma}"
     print(f"{named}: {clips.num_frames} frames of {lifter.skeleton.num_joints} joints {content}.")

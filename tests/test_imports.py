@@ -21,6 +21,7 @@ ORDER = (
     ("metrics", "data"),
     ("lifters",),
     ("engine",),
+    ("uncertainty",),
     ("stages",),
     ("zoo",),
     ("viz",),

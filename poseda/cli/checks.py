@@ -5,15 +5,25 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from poseda.cli.schema import NO_SOURCE, AdaptJob, EvaluateJob, Machine, PredictJob, PrepareJob, TrainJob
+from poseda.cli.schema import (
+    NO_SOURCE,
+    AdaptJob,
+    CalibrateJob,
+    EvaluateJob,
+    Machine,
+    PredictJob,
+    PrepareJob,
+    TrainJob,
+)
 from poseda.data.domains import DomainConfig
 from poseda.engine.predictions import FORMATS as PREDICTION_FORMATS
 from poseda.engine.runtime import resolve_device
-from poseda.errors import ConfigError, MissingDataError
+from poseda.errors import ConfigError, MissingDataError, choose
 from poseda.geometry.rigs import load_rig
 from poseda.metrics.protocols import get_protocol
 from poseda.stages import stage_class
 from poseda.stages.pipeline import check_source_free
+from poseda.uncertainty import list_estimators
 from poseda.zoo.index import find_entry
 
 
@@ -53,6 +63,7 @@ def check_evaluate(job: EvaluateJob) -> None:
     check_lifter(job.checkpoint, job.source_model)
     check_domain(job.target, "target")
     get_protocol(job.protocol)
+    check_uncertainty(job)
     if job.output:
         check_output(job.output, ".json")
 
@@ -65,9 +76,28 @@ def check_predict(job: PredictJob) -> None:
         raise ConfigError("input=FILE_OR_FOLDER is needed: an archive, or a 2D detector's output.")
     if not Path(job.input).exists():
         raise MissingDataError(f"input={job.input}: there is no such file or folder.")
+    check_uncertainty(job)
     check_output(job.output, *PREDICTION_FORMATS)
     if job.animation:
         check_output(job.animation, ".gif", key="animation")
+
+
+def check_calibrate(job: CalibrateJob) -> None:
+    """Raise a PosedaError for the first thing wrong with a `calibrate` job."""
+    check_machine(job)
+    check_file(job.checkpoint, "checkpoint")
+    check_domain(job.source, "source")
+    choose(job.uncertainty, list_estimators(), "uncertainty")
+    for path in job.ensemble.checkpoints:
+        check_file(path, "ensemble.checkpoints")
+    check_output(job.output, ".safetensors")
+
+
+def check_uncertainty(job: EvaluateJob | PredictJob) -> None:
+    if job.uncertainty and job.uncertainty != "own":
+        check_file(job.uncertainty, "uncertainty")
+    if job.inflate and job.uncertainty in ("", "own"):
+        raise ConfigError("inflate=true needs uncertainty=FILE, which knows the residuals of the source.")
 
 
 def check_prepare(job: PrepareJob) -> None:

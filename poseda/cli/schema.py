@@ -14,6 +14,9 @@ from poseda.engine.supervised import TrainConfig
 from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftConfig
 from poseda.stages.pipeline import AdaptConfig
+from poseda.uncertainty.ensemble import EnsembleConfig
+from poseda.uncertainty.jitter import JitterConfig
+from poseda.uncertainty.posthoc import PosthocConfig
 
 NO_SOURCE = "none"
 """source=none: an adaptation without source clips."""
@@ -176,6 +179,10 @@ class EvaluateJob(Machine):
     tails: Literal["exact", "mixste", "hot", "motionbert"] = "exact"
     """How sequences are cut into a lifter's windows: exact scores each frame once; the others do as these papers did,
     counting some frames twice or leaving some out."""
+    uncertainty: str = ""
+    """Also score this: the file that calibrate wrote, or own for the lifter's own head as it is; empty: poses only."""
+    inflate: bool = False
+    """Widen uncertainties where poses fit their 2D worse than on the source; reads no label."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     """Lifting of whole clips."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -201,12 +208,57 @@ class PredictJob(DetectionOptions, Machine):
     """Refine the poses by test-time optimisation, with its defaults."""
     flip: bool = False
     """Average with the mirrored input."""
+    uncertainty: str = ""
+    """Write sigma and 90 % radii by this: the file that calibrate wrote, or own for the lifter's own head, not
+    calibrated; empty: sigma of the own head, if there is one."""
+    inflate: bool = False
+    """Widen uncertainties where poses fit their 2D worse than on the source."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     """Lifting of whole clips."""
 
     def __post_init__(self) -> None:
         Machine.__post_init__(self)
         DetectionOptions.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class CalibrateJob(Machine):
+    """Give a lifter calibrated uncertainty, from people of the source that it never saw."""
+
+    checkpoint: str = ""
+    """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
+    source: DomainConfig = field(default_factory=DomainConfig)
+    """The labelled domain that the lifter was trained on; its test people are those that it never saw."""
+    uncertainty: str = "posthoc"
+    """Where sigma comes from: posthoc (a head on the frozen lifter), own (the lifter's own head), constant (one number
+    a joint), flip, jitter (how far mirrored or noisy looks scatter), ensemble (other seeds)."""
+    recalibrate: Literal["temperature", "isotonic", "conformal"] = "conformal"
+    """What makes it hold: temperature (one factor a joint), isotonic (a rising curve a joint), conformal (radii of
+    guaranteed coverage on people like these)."""
+    density: Literal["laplace", "gaussian", "exponential"] = "laplace"
+    """Law of the errors, where uncertainty brings none: exp(-r/s)/(8 pi s^3), the normal law, or an exponential
+    radius (UAO)."""
+    score_share: float = 0.5
+    """Share of the test people's takes that is kept back to score on; 0: fit on all, and score nothing."""
+    flip: bool = False
+    """For poses that are averaged with the mirrored input."""
+    output: str = "uncertainty.safetensors"
+    """File to write; predict and evaluate take it as uncertainty=FILE."""
+    posthoc: PosthocConfig = field(default_factory=PosthocConfig)
+    """The head on a frozen lifter."""
+    jitter: JitterConfig = field(default_factory=JitterConfig)
+    """Noisy looks."""
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    """Other seeds."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    """Lifting of whole clips."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where prepared data sets lie."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.score_share < 1:
+            raise ConfigError(f"score_share={self.score_share}: must be in [0, 1).")
 
 
 @dataclass(frozen=True)
@@ -256,6 +308,7 @@ JOBS: dict[str, type[Job]] = {
     "adapt": AdaptJob,
     "evaluate": EvaluateJob,
     "predict": PredictJob,
+    "calibrate": CalibrateJob,
     "prepare": PrepareJob,
     "export": ExportJob,
     "models": ModelsJob,

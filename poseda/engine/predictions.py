@@ -26,10 +26,10 @@ FORMATS = (".npz", ".json", ".bvh")
 def save_predictions(path: str | Path, lifted: LiftedClips, clips: Clips) -> tuple[Path, ...]:
     """Write predictions in the format that the suffix of `path` names, and return the files.
 
-    .npz and .json hold poses (F, J, 3) mm relative to the root, sigma (F, J) mm where there is one, the root (F, 3)
-    mm that fits the 2D (NaN, in JSON null, where none does), joint names, sequences with their bounds, and frames a
-    second. .bvh holds one sequence a file: with several, the sequence's number is added to the name. Raises
-    ConfigError for another suffix.
+    .npz and .json hold poses (F, J, 3) mm relative to the root, sigma (F, J) mm and radius90 (F, J) mm where there
+    are any, the root (F, 3) mm that fits the 2D (NaN, in JSON null, where none does), joint names, sequences with
+    their bounds, and frames a second. .bvh holds one sequence a file: with several, the sequence's number is added to
+    the name. Raises ConfigError for another suffix.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
@@ -69,6 +69,8 @@ def _arrays(lifted: LiftedClips, clips: Clips, root: Tensor) -> dict[str, Any]:
     }
     if lifted.sigma is not None:
         arrays["sigma"] = lifted.sigma.cpu().numpy()
+    if lifted.radius90 is not None:
+        arrays["radius90"] = lifted.radius90.cpu().numpy()
     return arrays
 
 

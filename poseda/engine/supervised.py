@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from poseda.lifters.inference import mirror_keypoints
 from poseda.lifters.views import Seen
 
 METRE = 1000.0
+SigmaLoss = Literal["uao", "gaussian"]
 SIGMA_WEIGHT = 1e-3
 """Weight of the scale head's loss. Adam gives the head itself the same steps whatever the weight; a small one leaves
 the poses as good as without a head, where weight 1 lets its gradient steer the layers that both share."""
@@ -51,6 +52,10 @@ class TrainConfig:
     """Largest norm of the gradient (PoseAug: 1)."""
     log_every: int = 50
     """Steps between two log lines."""
+    sigma_loss: Literal["uao", "gaussian"] = "uao"
+    """How a lifter's own head learns the expected error: uao (its mean, ||e||/sigma + log sigma; the likelihood of the
+    Laplace-type density exp(-r/s)/(8 pi s^3) is three times that) or gaussian (its root mean square, by the likelihood
+    of an isotropic normal law, which large errors widen more)."""
 
     def __post_init__(self) -> None:
         check_schedule("train", self.steps, self.batch_size, self.lr)
@@ -66,11 +71,14 @@ def check_schedule(section: str, steps: int, batch_size: int, lr: float) -> None
         raise ConfigError(f"{section}.lr={lr}: must be above 0.")
 
 
-def lifter_loss(output: LifterOutput, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
+def lifter_loss(
+    output: LifterOutput, target: Tensor, weight: Tensor, sigma_loss: SigmaLoss = "uao"
+) -> dict[str, Tensor]:
     """Losses of one batch: "pose" and, where the lifter has a scale head, "sigma". target (B, T', J, 3) mm.
 
     pose: mean squared error in m², as the published baselines train. sigma: ||error|| exp(-s) + s (UAO), whose least
-    value has exp(s) = E||error||; the error is detached, so that the head learns without moving the poses.
+    value has exp(s) = E||error||; or, for gaussian, the negative log likelihood of a normal law with that expected
+    error, exp(s) = g sqrt(8 / pi) for g an axis. The error is detached: the head learns without moving the poses.
     """
     error = (output.pose - target) / METRE
     share = weight / weight.sum().clamp_min(1)  # (B,)
@@ -78,8 +86,15 @@ def lifter_loss(output: LifterOutput, target: Tensor, weight: Tensor) -> dict[st
     if output.log_sigma is not None:
         log_metres = output.log_sigma - math.log(METRE)
         distance = error.detach().norm(dim=-1)
-        losses["sigma"] = (share * (distance * torch.exp(-log_metres) + log_metres).mean((1, 2))).sum()
+        losses["sigma"] = (share * sigma_nll(distance, log_metres, sigma_loss).mean((1, 2))).sum()
     return losses
+
+
+def sigma_nll(distance: Tensor, log_sigma: Tensor, sigma_loss: SigmaLoss) -> Tensor:
+    """Loss (...) of log expected errors for errors of size `distance` (...), both in one unit; without constants."""
+    if sigma_loss == "gaussian":
+        return 3 * log_sigma + 4 / math.pi * distance.square() * torch.exp(-2 * log_sigma)
+    return distance * torch.exp(-log_sigma) + log_sigma
 
 
 def training_targets(poses: Tensor, lifter: Lifter) -> Tensor:
@@ -131,10 +146,13 @@ class Addition:
 class Fitting:
     """A lifter with its optimiser and learning-rate schedule: Adam, cosine to 0, clipped gradients."""
 
-    def __init__(self, lifter: Lifter, *, lr: float, steps: int, grad_clip: float, flip: bool) -> None:
+    def __init__(
+        self, lifter: Lifter, *, lr: float, steps: int, grad_clip: float, flip: bool, sigma_loss: SigmaLoss = "uao"
+    ) -> None:
         self.lifter = lifter
         self.optimizer = torch.optim.Adam(lifter.parameters(), lr=lr)
         self.lr, self.steps, self.grad_clip, self.flip = lr, steps, grad_clip, flip
+        self.sigma_loss: SigmaLoss = sigma_loss
 
     def fit(
         self,
@@ -159,7 +177,7 @@ class Fitting:
                 mirrored = mirror_keypoints(beside, self.lifter.skeleton, self.lifter.mirror_signs)
                 beside = torch.where(chosen.view(-1, 1, 1, 1), mirrored, beside)
         output, latents = _lift_beside(self.lifter, keypoints, beside)
-        losses = lifter_loss(output, target, weight)
+        losses = lifter_loss(output, target, weight, self.sigma_loss)
         total = losses["pose"] + SIGMA_WEIGHT * losses["sigma"] if "sigma" in losses else losses["pose"]
         for name, loss in (addition.losses(*latents) if addition else {}).items():
             total, losses[name] = total + loss, loss
@@ -214,7 +232,10 @@ class SupervisedTask:
         self.batch_size = config.batch_size
         changes = config.rotate or config.noise != "none"
         self.augmentation = Augmentation(clips, rotate=config.rotate, noise=config.noise) if changes else None
-        self.fitting = Fitting(lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip)
+        self.fitting = Fitting(
+            lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip,
+            sigma_loss=config.sigma_loss,
+        )  # fmt: skip
 
     def step(self, index: int) -> Mapping[str, Tensor]:
         """One step on freshly drawn windows."""

@@ -34,6 +34,8 @@ class LiftedClips:
     poses: Tensor
     sigma: Tensor | None
     covariance: Tensor | None = None
+    radius90: Tensor | None = None
+    """(F, J) mm: the ball about each joint that holds it with 90 %, where that was calibrated, else None."""
 
 
 @dataclass(frozen=True)

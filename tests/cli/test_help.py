@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from poseda import adapt, evaluate, export, models, predict, prepare, train
+from poseda import adapt, calibrate, evaluate, export, models, predict, prepare, train
 from poseda.cli.discover import configs_folder
 from poseda.cli.schema import JOBS, StageChoice
 from poseda.data.domains import DomainConfig
@@ -21,7 +21,7 @@ from poseda.metrics.protocols import PROTOCOLS
 from poseda.stages import list_stages, stage_class
 
 COMMANDS = {"train": train, "adapt": adapt, "evaluate": evaluate, "predict": predict}
-COMMANDS |= {"prepare": prepare, "export": export, "models": models}
+COMMANDS |= {"prepare": prepare, "export": export, "calibrate": calibrate, "models": models}
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^    ([a-z_0-9.]+)=(\S*) +(\S+) +(\S.*)$", re.MULTILINE)
 

@@ -18,6 +18,7 @@ from poseda.engine.supervised import (
     check_skeletons,
     lifter_loss,
     mirror_batch,
+    sigma_nll,
     train_lifter,
     training_targets,
 )
@@ -314,3 +315,13 @@ def test_clips_with_other_joints_are_refused_with_a_way_out(clips):
         train_lifter(small_lifter(), other, TrainConfig(steps=1))
     assert "\n" not in str(caught.value)
     check_skeletons(small_lifter(), "h36m17", "made")
+
+
+@pytest.mark.parametrize(("loss", "power"), [("uao", 1), ("gaussian", 2)])
+def test_a_sigma_loss_is_least_at_its_mean_of_the_errors(loss, power):
+    error = torch.tensor([3.0, 5.0, 40.0], dtype=torch.float64)
+    mean = error.pow(power).mean() ** (1 / power)  # sigma of a normal law: its RMS error, as the norm's expected value
+    best = mean if loss == "uao" else mean / 3**0.5 * (8 / torch.pi) ** 0.5
+    grid = best.log() + torch.linspace(-0.5, 0.5, 1001, dtype=torch.float64)
+    values = sigma_nll(error[:, None], grid, loss).mean(0)
+    assert abs(float(grid[values.argmin()] - best.log())) < 1e-9
