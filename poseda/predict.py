@@ -27,6 +27,10 @@ COMMAND = Command(
             "checkpoint=lifter.safetensors input=clips.safetensors flip=true",
             "averaged with the mirrored input",
         ),
+        (
+            "checkpoint=lifter.safetensors follow=true input=- width=1920 height=1080",
+            "frames as they come: a JSON line in, a JSON line out (docs/streaming.md)",
+        ),
     ),
 )
 
@@ -41,8 +45,12 @@ def predict(job: PredictJob) -> None:
     from poseda.lifters.inference import lift_clips
     from poseda.stages.tto import TTO
 
-    check_predict(job)
     use_threads(job.threads)
+    if job.follow:
+        from poseda.cli.following import follow
+
+        return follow(job)
+    check_predict(job)
     lifter, _ = open_lifter(job.checkpoint)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
