@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode
@@ -71,7 +72,8 @@ class Copies:
         sliced = not self.lifter.slides and self.lifter.output == "seq2frame"
         if sliced:  # one window for each frame
             windows = keypoints.unfold(2, frames, 1).movedim(-1, 3).flatten(1, 2)
-        poses: Tensor = vmap(one)(dict(weights), windows)
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention that torch can batch over copies
+            poses: Tensor = vmap(one)(dict(weights), windows)
         return poses.view(*keypoints.shape[:2], length, *poses.shape[-2:])
 
     def output(self, keypoints: Tensor) -> LifterOutput:

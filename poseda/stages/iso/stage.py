@@ -43,12 +43,12 @@ GROUP = {"norm": 1, "head": 1, "all": 64}
 class ISOConfig:
     """Options of inference-stage optimisation."""
 
-    mode: str = "vanilla"
+    mode: str = "online"
     """vanilla: each group starts from the trained weights; online: weights are kept along each sequence."""
     weights: str = "norm"
     """Which weights move: norm (scale and shift of normalisation layers), head (the layers after the latent), all."""
-    steps: int = 3
-    """Steps of Adam for each group; online, 1 is enough."""
+    steps: int = 1
+    """Steps of Adam for each group; vanilla wants about 3."""
     lr: float = 3e-3
     """Step size of Adam; head and all want a hundredth of what norm takes."""
     group: int = 0
@@ -63,8 +63,9 @@ class ISOConfig:
     """Weight of the squared error in 3D after turning back, as a share of the pose's size."""
     weight_2d: float = 1.0
     """Weight of the squared error in 2D after turning back, as a share of the person's size in the image."""
-    weight_adversarial: float = 0.1
-    """Weight of (D - 1)² of the turned views; 0 trains no discriminator."""
+    weight_adversarial: float = 0.0
+    """Weight of (D - 1)² of the turned views (the paper has such a term; experiment=iso takes 0.1, and it made things
+    worse wherever it was tried); 0 trains no discriminator."""
     critic_steps: int = 500
     """Steps of the discriminator, on the source, before test time."""
     soft_reset: float = 0.05
