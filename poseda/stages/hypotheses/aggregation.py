@@ -61,8 +61,9 @@ def aggregate(
 
     mean: of all, whatever the 2D says. best: as `aggregate_by_reprojection`. softmax: mean of the `top` (0: all)
     that fit the 2D best, with weights exp(-error / temperature), errors in px, after FMPose3D's RPEA but with a root
-    that is solved for. per="joint" weighs each joint by its own error, a missing one by the whole pose's. A hypothesis without
-    a root before the camera has no weight; where none has one the mean of all is given. Raises ShapeError, ConfigError.
+    that is solved for. per="joint" weighs each joint by its own error, a missing one by the whole pose's. A hypothesis
+    without a root before the camera has no weight; where none has one the mean of all is given. Raises ShapeError,
+    ConfigError.
     """
     choose(how, get_args(How), "hypotheses.how")
     _check(poses, keypoints, confidence, cameras)
