@@ -118,7 +118,9 @@ def _step(stream: PoseStream, line: Line) -> list[dict[str, Any]]:
         return [_told(pose) for pose in stream.reset()]
     if line.keypoints is None or line.confidence is None:
         return [{"frame": line.number, "pose": None}]
-    return [_told(pose) for pose in stream.push(StreamFrame(line.number, line.keypoints, line.confidence))]
+    device = stream.camera.device
+    frame = StreamFrame(line.number, line.keypoints.to(device), line.confidence.to(device))
+    return [_told(pose) for pose in stream.push(frame)]
 
 
 class LineReader:
@@ -138,7 +140,7 @@ class LineReader:
             raise DataError(f"frame must be a whole number above the last one's, {self.last}; got {_short(number)}.")
         if "keypoints" not in value:
             raise DataError('there are no "keypoints"; [] says that nobody was seen.')
-        if not value["keypoints"]:
+        if value["keypoints"] in (None, []):
             self.last = number
             return Line(False, number)
         points, sure = self._joints(value)
