@@ -31,6 +31,10 @@ COMMAND = Command(
             "checkpoint=lifter.safetensors input=clips.safetensors uncertainty=uncertainty.safetensors inflate=true",
             "with the uncertainty that calibrate wrote, widened where poses fit their 2D worse than on the source",
         ),
+        (
+            "checkpoint=lifter.safetensors follow=true input=- width=1920 height=1080",
+            "frames as they come: a JSON line in, a JSON line out (docs/streaming.md)",
+        ),
     ),
 )
 
@@ -48,8 +52,12 @@ def predict(job: PredictJob) -> None:
     from poseda.lifters.inference import lift_clips
     from poseda.stages.tto import TTO
 
-    check_predict(job)
     use_threads(job.threads)
+    if job.follow:
+        from poseda.cli.following import follow
+
+        return follow(job)
+    check_predict(job)
     lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
     uncertainty = asked_uncertainty(job, lifter, job.flip)
     clips, remarks = read_input(job, lifter.skeleton)

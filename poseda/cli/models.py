@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,14 @@ COLUMNS = (
 )
 
 
-def open_job_lifter(checkpoint: str, source_model: str) -> tuple[Lifter, dict[str, Any]]:
-    """The lifter that a job asks for and its card: a source model by name, or any checkpoint."""
-    return load_source_model(source_model) if source_model else open_lifter(checkpoint)
+def open_job_lifter(
+    checkpoint: str, source_model: str, say: Callable[[str], object] = print
+) -> tuple[Lifter, dict[str, Any]]:
+    """The lifter that a job asks for and its card: a source model by name, or any checkpoint.
+
+    `say` gets what was recognised in an official one.
+    """
+    return load_source_model(source_model) if source_model else open_lifter(checkpoint, say=say)
 
 
 def models_text(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from poseda.data.detections.options import DetectionOptions
 from poseda.data.domains import DomainConfig
 from poseda.data.recordings import RawOptions
+from poseda.engine.streaming import StreamConfig
 from poseda.engine.supervised import TrainConfig
 from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftConfig
@@ -215,6 +216,10 @@ class PredictJob(DetectionOptions, Machine):
     """Widen uncertainties where poses fit their 2D worse than on the source."""
     lift: LiftConfig = field(default_factory=LiftConfig)
     """Lifting of whole clips."""
+    follow: bool = False
+    """Lift a stream, frame by frame: JSON lines from input=- or a growing FILE.jsonl (docs/streaming.md)."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    """How a stream is followed."""
 
     def __post_init__(self) -> None:
         Machine.__post_init__(self)

@@ -1,99 +1,104 @@
-"""Choice among hypotheses by reprojection, against a loop over frames, hypotheses and joints."""
+"""Hypotheses as a stage: where they come from, and what is refused."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from poseda.errors import ConfigError, ShapeError
-from poseda.geometry.root import root_from_keypoints
-from poseda.stages.hypotheses import aggregate_by_reprojection
+from poseda.engine.checkpoint import save_lifter
+from poseda.errors import ConfigError, MissingDataError
+from poseda.geometry.rigs import load_rig
+from poseda.lifters import create_lifter
+from poseda.lifters.inference import LiftedClips, lift_clips
+from poseda.lifters.simplebaseline import SimpleBaseline, SimpleBaselineConfig
+from poseda.stages.hypotheses import Hypotheses, HypothesesConfig, aggregate
+
+
+@pytest.fixture(scope="module")
+def clips(make_clips):
+    return make_clips(sequences=3, frames=4, cameras=load_rig("3dhp_test").cameras).unlabelled()
 
 
 @pytest.fixture
-def scene(random_people, mixed_cameras):
-    """5 frames: exact 2D of poses, and 4 noisy hypotheses of each."""
-    poses, cameras = random_people(5, bend=0.3), mixed_cameras(5)
-    draws = torch.Generator().manual_seed(0)
-    keypoints = cameras.project(poses + torch.tensor([200.0, -100.0, 4500.0], dtype=torch.float64))
-    noise = 60 * torch.randn(5, 4, 17, 3, generator=draws, dtype=torch.float64)
-    noise[:, :, 0] = 0
-    confidence = 0.5 + 0.5 * torch.rand(5, 17, generator=draws, dtype=torch.float64)
-    confidence[0, 3] = confidence[2, 0] = 0
-    return poses, poses[:, None] + noise, keypoints, confidence, cameras
+def lifter(small_lifter):
+    return small_lifter().eval()
 
 
-def brute(poses, keypoints, confidence, cameras, per):
-    chosen = torch.zeros_like(poses[:, 0])
-    for n in range(len(poses)):
-        camera, errors, whole = cameras[n], {}, []
-        for h, pose in enumerate(poses[n]):
-            root, valid = root_from_keypoints(pose, camera.unproject(keypoints[n][None])[0], confidence[n])
-            assert bool(valid)
-            distance = (camera.project((pose + root)[None])[0] - keypoints[n]).norm(dim=-1)
-            errors[h] = distance
-            seen = confidence[n] > 0
-            whole.append(float((confidence[n] * distance)[seen].sum() / confidence[n].sum()))
-        best = min(range(len(whole)), key=whole.__getitem__)
-        for j in range(poses.shape[2]):
-            pick = best
-            if per == "joint" and confidence[n, j] > 0:
-                pick = min(errors, key=lambda h, j=j: float(errors[h][j]))
-            chosen[n, j] = poses[n, pick, j]
-    return chosen
+def refined(stage, lifter, clips):
+    return stage.refine(lifter, clips, lift_clips(lifter, clips)).poses
 
 
-@pytest.mark.parametrize("per", ["joint", "pose"])
-def test_the_choice_is_that_of_a_loop(scene, per):
-    _, hypotheses, keypoints, confidence, cameras = scene
-    chosen = aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras, per=per)
-    assert torch.equal(chosen, brute(hypotheses, keypoints, confidence, cameras, per))
+def test_an_ensemble_is_the_mean_of_what_its_lifters_say(clips, lifter, tmp_path):
+    others = [create_lifter("simplebaseline", seed=seed, hidden=8, blocks=1).eval() for seed in (3, 4)]
+    for number, other in enumerate(others):
+        save_lifter(tmp_path / f"{number}.safetensors", other, {"data": "none"})
+    paths = tuple(str(tmp_path / f"{number}.safetensors") for number in (0, 1))
+    found = refined(Hypotheses(HypothesesConfig(checkpoints=paths, how="mean")), lifter, clips)
+    expected = torch.stack([lift_clips(one, clips).poses for one in (lifter, *others)]).mean(0)
+    torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("per", ["joint", "pose"])
-def test_the_true_pose_among_wrong_ones_is_found(scene, per):
-    truth, hypotheses, keypoints, confidence, cameras = scene
-    hypotheses[:, 2] = truth
-    assert torch.equal(aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras, per=per), truth)
+def test_draws_come_from_the_seed_alone_and_leave_what_came_in_first(clips, lifter):
+    stage = Hypotheses(HypothesesConfig(draws=3, jitter=4.0, how="mean"), seed=2)
+    torch.manual_seed(9)
+    first, again = refined(stage, lifter, clips), refined(stage, lifter, clips)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, refined(Hypotheses(stage.config, seed=3), lifter, clips))
+    generator = torch.Generator().manual_seed(2)
+    moved = [
+        replace(clips, keypoints=clips.keypoints + 4.0 * torch.randn(clips.keypoints.shape, generator=generator))
+        for _ in range(3)
+    ]
+    expected = torch.stack([lift_clips(lifter, some).poses for some in (clips, *moved)]).mean(0)
+    torch.testing.assert_close(first, expected)
 
 
-def test_numbers_of_missing_joints_are_not_read(scene):
-    _, hypotheses, keypoints, confidence, cameras = scene
-    before = aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras)
-    keypoints[confidence == 0] = 1e6
-    assert torch.equal(aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras), before)
+class Samples(SimpleBaseline):
+    """A lifter with hypotheses of its own: noise around its pose."""
+
+    def hypothesise(self, clips, generator):
+        poses = lift_clips(self, clips).poses.unsqueeze(1)
+        return poses + 30 * torch.randn(len(poses), 5, 17, 3, generator=generator)
 
 
-def test_where_no_hypothesis_has_a_root_the_mean_is_given(scene):
-    _, hypotheses, keypoints, confidence, cameras = scene
-    confidence[1] = 0
-    confidence[1, 5] = 1
-    chosen = aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras)
-    torch.testing.assert_close(chosen[1], hypotheses[1].mean(0))
-    assert bool(chosen.isfinite().all())
+def test_hypotheses_of_the_lifters_own_are_taken(clips):
+    lifter = Samples(SimpleBaselineConfig(hidden=8, blocks=1)).eval()
+    lifted = lift_clips(lifter, clips)
+    start = LiftedClips(lifted.poses, lifted.sigma)
+    found = Hypotheses(seed=1).refine(lifter, clips, start)
+    own = lifter.hypothesise(clips, torch.Generator().manual_seed(1))
+    cameras = clips.cameras_at(torch.arange(clips.num_frames))
+    several = torch.cat([lifted.poses[:, None], own], 1)
+    torch.testing.assert_close(found.poses, aggregate(several, clips.keypoints, clips.confidence, cameras))
+    assert found.sigma is lifted.sigma
 
 
-def test_a_hypothesis_without_a_root_is_not_taken(scene):
-    _, hypotheses, keypoints, confidence, cameras = scene
-    hypotheses[:, 1] = -hypotheses[:, 1] * torch.tensor([1.0, 1.0, 200.0], dtype=torch.float64)
-    chosen = aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras, per="pose")
-    assert not bool((chosen == hypotheses[:, 1]).flatten(1).all(1).any())
+def test_one_pose_alone_and_wrong_files_are_refused_in_one_line(clips, lifter, tmp_path):
+    with pytest.raises(ConfigError, match=r"gives one pose; say hypotheses\.draws=8") as caught:
+        refined(Hypotheses(), lifter, clips)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MissingDataError, match="no such file"):
+        refined(Hypotheses(HypothesesConfig(checkpoints=("none.safetensors",))), lifter, clips)
+    path = tmp_path / "other.safetensors"
+    save_lifter(path, create_lifter("simplebaseline", seed=0, hidden=8, blocks=1, skeleton="h36m16"), {"data": "none"})
+    with pytest.raises(ConfigError, match="lifts h36m16, not h36m17"):
+        refined(Hypotheses(HypothesesConfig(checkpoints=(str(path),))), lifter, clips)
 
 
-def test_a_single_precision_choice_is_that_of_double(scene):
-    _, hypotheses, keypoints, confidence, cameras = scene
-    single = aggregate_by_reprojection(
-        hypotheses.float(), keypoints.float(), confidence.float(), cameras.to(dtype=torch.float32)
-    )
-    double = aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras)
-    torch.testing.assert_close(single, double.float())
+@pytest.mark.parametrize("options", [{"how": "median"}, {"per": "limb"}, {"draws": -1}, {"jitter": 0.0}, {"top": -2}])
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        HypothesesConfig(**options)
 
 
-def test_wrong_shapes_and_names_are_answered(scene):
-    _, hypotheses, keypoints, confidence, cameras = scene
-    with pytest.raises(ShapeError, match=r"poses \(N, H, J, 3\)"):
-        aggregate_by_reprojection(hypotheses[:, 0], keypoints, confidence, cameras)
-    with pytest.raises(ShapeError, match="N cameras"):
-        aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras[:3])
-    with pytest.raises(ConfigError, match=r"aggregate_by_reprojection\.per 'joints'\. Did you mean 'joint'"):
-        aggregate_by_reprojection(hypotheses, keypoints, confidence, cameras, per="joints")
+def test_the_command_runs_them(tmp_path, monkeypatch, capsys):
+    from poseda import adapt
+
+    monkeypatch.chdir(tmp_path)
+    words = ["experiment=quick", "source.max_frames=300", "target.max_frames=200", "threads=1", "adapt.steps=2"]
+    assert adapt.main([*words, "stages=[hypotheses]", "hypotheses.draws=2"]) == 0
+    assert "\n+ hypotheses " in capsys.readouterr().out
+    assert adapt.main([*words, "stages=[hypotheses]", "hypotheses.how=median"]) == 1
+    assert "There is no hypotheses.how 'median'" in capsys.readouterr().err

@@ -6,7 +6,7 @@ with the true root trajectory. Here each hypothesis gets the root at which it fi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from poseda.geometry.camera import Camera
 from poseda.geometry.root import root_from_keypoints
 
 Per = Literal["joint", "pose"]
+How = Literal["mean", "best", "softmax"]
 
 
 @torch.no_grad()
@@ -42,6 +43,46 @@ def aggregate_by_reprojection(
         chosen = torch.where(confidence > 0, nearest, chosen)
     taken = poses.gather(1, chosen[:, None, :, None].expand(-1, 1, -1, 3)).squeeze(1)
     return torch.where(valid.any(1)[:, None, None], taken, poses.mean(1))
+
+
+@torch.no_grad()
+def aggregate(
+    poses: Tensor,
+    keypoints: Tensor,
+    confidence: Tensor,
+    cameras: Camera,
+    *,
+    how: How = "softmax",
+    per: Per = "joint",
+    top: int = 0,
+    temperature: float = 5.0,
+) -> Tensor:
+    """One pose (N, J, 3) mm of H hypotheses, shapes as `aggregate_by_reprojection` takes them.
+
+    mean: of all, whatever the 2D says. best: as `aggregate_by_reprojection`. softmax: mean of the `top` (0: all)
+    that fit the 2D best, with weights exp(-error / temperature), errors in px, after FMPose3D's RPEA but with a root
+    that is solved for. per="joint" weighs each joint by its own error, a missing one by the whole pose's. A hypothesis
+    without a root before the camera has no weight; where none has one the mean of all is given. Raises ShapeError,
+    ConfigError.
+    """
+    choose(how, get_args(How), "hypotheses.how")
+    _check(poses, keypoints, confidence, cameras)
+    if how == "mean":
+        return poses.mean(1)
+    if how == "best":
+        return aggregate_by_reprojection(poses, keypoints, confidence, cameras, per=per)
+    choose(per, get_args(Per), "hypotheses.per")
+    errors, valid = reprojection_errors(poses, keypoints, confidence, cameras)
+    sure = confidence.unsqueeze(1)
+    whole = ((sure * errors).sum(-1) / sure.sum(-1).clamp_min(1e-12)).unsqueeze(-1).expand_as(errors)
+    cost = torch.where(sure > 0, errors, whole) if per == "joint" else whole
+    cost = cost.masked_fill(~valid.unsqueeze(-1), torch.inf)  # (N, H, J)
+    if 0 < top < poses.shape[1]:
+        limit = cost.topk(top, dim=1, largest=False).values[:, -1:]
+        cost = cost.masked_fill(cost > limit, torch.inf)
+    weights = (-cost / temperature).softmax(1).unsqueeze(-1)
+    mixed = (torch.where(weights > 0, weights * poses, 0.0)).sum(1)
+    return torch.where(valid.any(1)[:, None, None], mixed, poses.mean(1))
 
 
 def reprojection_errors(

@@ -1,0 +1,138 @@
+"""Several poses for each frame, and one of them or between them by how well they fit the frame's 2D.
+
+Multi-hypothesis lifters (D3DP, PoSynDA, FMPose3D) choose among their samples by reprojection, with the true root
+trajectory; here each hypothesis gets the root at which it fits best. Any lifter can be asked for hypotheses:
+
+    its own         where it has `hypothesise`, as a lifter that samples would
+    an ensemble     checkpoints of other lifters of the same joints, trained with other seeds or data
+    2D draws        the same lifter on keypoints moved by noise as large as a detector's
+
+What came in is always the first hypothesis. All others, flips aside, are single passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from poseda.data.clips import UnlabelledClips
+from poseda.engine.official import open_lifter
+from poseda.errors import ConfigError, MissingDataError, choose
+from poseda.lifters.base import Lifter
+from poseda.lifters.inference import LiftedClips, lift_clips
+from poseda.stages.base import Setting, Stage
+from poseda.stages.hypotheses.aggregation import How, Per, aggregate
+
+CHUNK = 4096
+"""Frames that are aggregated at once."""
+
+
+@runtime_checkable
+class Hypothesises(Protocol):
+    """A lifter that has several poses to offer."""
+
+    def hypothesise(self, clips: UnlabelledClips, generator: torch.Generator) -> Tensor:
+        """Poses (F, H, J, 3) mm, root-relative in camera axes, of all frames of clips."""
+
+
+@dataclass(frozen=True)
+class HypothesesConfig:
+    """Options of hypotheses."""
+
+    checkpoints: tuple[str, ...] = ()
+    """Lifters of the same joints; each adds a hypothesis."""
+    draws: int = 0
+    """Hypotheses from 2D moved by noise."""
+    jitter: float = 5.0
+    """Standard deviation of that noise in each direction, px."""
+    how: str = "softmax"
+    """mean (of all), best (the one that fits the 2D best), softmax (a mean where those count more that fit better)."""
+    per: str = "joint"
+    """best and softmax: joint (each joint by its own error, D3DP's JPMA), pose (all by the pose's mean error)."""
+    top: int = 0
+    """softmax: how many of the best have a weight; 0: all."""
+    temperature: float = 5.0
+    """softmax: px by which a hypothesis must be worse to weigh 1/e of another."""
+
+    def __post_init__(self) -> None:
+        choose(self.how, get_args(How), "hypotheses.how")
+        choose(self.per, get_args(Per), "hypotheses.per")
+        for name in ("draws", "top"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"hypotheses.{name}={getattr(self, name)}: must be 0 or more.")
+        for name in ("jitter", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"hypotheses.{name}={getattr(self, name)}: must be above 0.")
+
+
+class Hypotheses(Stage):
+    """One pose of many at test time; no target label and no true root is read."""
+
+    Config = HypothesesConfig
+    name = "hypotheses"
+    label = "hypotheses"
+
+    def __init__(self, config: HypothesesConfig | None = None, *, seed: int = 0) -> None:
+        """`seed` draws the noise; in a pipeline it is the run's."""
+        self.config, self.seed = config or HypothesesConfig(), seed
+        self.others: list[Lifter] | None = None
+
+    def prepare(self, setting: Setting) -> str:
+        """Open the ensemble before anything is trained, and take the run's seed."""
+        self.seed = setting.seed
+        self._open(setting.lifter)
+        count = len(self.config.checkpoints) + self.config.draws
+        return f"{1 + count} hypotheses, and what the lifter itself may offer, by {self.config.how}"
+
+    def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
+        """One pose of the hypotheses; sigma stays that of the first. Raises ConfigError where there is only one."""
+        made = [part for some in self._hypotheses(lifter, clips) for part in some.to(lifted.poses).unbind(1)]
+        if not made:
+            raise ConfigError(
+                f"hypotheses: {lifter.name} gives one pose; say hypotheses.draws=8 or hypotheses.checkpoints=[FILE]."
+            )
+        poses = lifted.poses.clone()
+        config = self.config
+        for rows in torch.split(torch.arange(clips.num_frames, device=poses.device), CHUNK):
+            several = torch.stack([lifted.poses[rows], *(one[rows] for one in made)], 1)
+            poses[rows] = aggregate(
+                several, clips.keypoints[rows], clips.confidence[rows], clips.cameras_at(rows),
+                how=config.how, per=config.per, top=config.top, temperature=config.temperature,  # type: ignore[arg-type]
+            )  # fmt: skip
+        return LiftedClips(poses, lifted.sigma, lifted.covariance)
+
+    def _hypotheses(self, lifter: Lifter, clips: UnlabelledClips) -> Iterator[Tensor]:
+        """Poses (F, h, J, 3) mm."""
+        generator = torch.Generator(device=clips.keypoints.device).manual_seed(self.seed)
+        if isinstance(lifter, Hypothesises):
+            yield lifter.hypothesise(clips, generator)
+        for other in self._open(lifter):
+            yield lift_clips(other, clips).poses.unsqueeze(1)
+        for _ in range(self.config.draws):
+            noise = torch.randn(clips.keypoints.shape, generator=generator, device=generator.device)
+            moved = clips.keypoints + self.config.jitter * noise.to(clips.keypoints)
+            yield lift_clips(lifter, replace(clips, keypoints=moved)).poses.unsqueeze(1)
+
+    def _open(self, lifter: Lifter) -> list[Lifter]:
+        """The ensemble, on the lifter's device. Raises MissingDataError, ConfigError for other joints."""
+        if self.others is None:
+            for path in self.config.checkpoints:
+                if not Path(path).is_file():
+                    raise MissingDataError(f"hypotheses.checkpoints: {path}: there is no such file.")
+            self.others = [open_lifter(path, say=_silent)[0] for path in self.config.checkpoints]
+        for path, other in zip(self.config.checkpoints, self.others, strict=True):
+            if other.skeleton != lifter.skeleton:
+                raise ConfigError(
+                    f"hypotheses.checkpoints: {path} lifts {other.skeleton.name}, not {lifter.skeleton.name}."
+                )
+        like = next(lifter.parameters())
+        return [other.to(like) for other in self.others]
+
+
+def _silent(_: str) -> None:
+    """What an official checkpoint assumes is said where it is the job's own."""
