@@ -49,7 +49,10 @@ def predict(job: PredictJob) -> None:
         print(remark)
     clips = clips.to(resolve_device(job.device))
     lifted = lift_clips(lifter.to(clips.keypoints.device), clips, flip=job.flip, config=job.lift)
-    lifted = TTO().refine(lifter, clips, lifted) if job.refine else lifted
+    if job.refine:
+        stage = TTO(job.tto)
+        lifted = stage.refine(lifter, clips, lifted)
+        print(stage.remark(), end="\n" if stage.remark() else "")
     files = save_predictions(job.output, lifted, clips)
     sigma = "with sigma" if lifted.sigma is not None else "without sigma: this lifter has no uncertainty head"
     named = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1]}"

@@ -14,6 +14,7 @@ from poseda.engine.supervised import TrainConfig
 from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftConfig
 from poseda.stages.pipeline import AdaptConfig
+from poseda.stages.tto import TTOConfig
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,9 @@ class PredictJob(DetectionOptions, Machine):
     animation: str = ""
     """GIF of the longest sequence, its 2D beside its pose; empty: none."""
     refine: bool = False
-    """Refine the poses by test-time optimisation, with its defaults."""
+    """Refine the poses by test-time optimisation."""
+    tto: TTOConfig = field(default_factory=TTOConfig)
+    """Test-time optimisation, for refine=true."""
     flip: bool = False
     """Average with the mirrored input."""
     lift: LiftConfig = field(default_factory=LiftConfig)

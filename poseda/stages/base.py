@@ -8,7 +8,7 @@ stage knows another:
                 update (the stage's own learning) · lifter_loss (what the lifter learns beside its poses)
                 after_step (once the lifter has moved)
     afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter)
-    test time   refine (lifter + target 2D -> better poses)
+    test time   refine (lifter + target 2D -> better poses) · remark (what a reader of them must know)
 """
 
 from __future__ import annotations
@@ -96,6 +96,9 @@ class Stage:
     wants_features: ClassVar[bool] = False
     """Whether `lifter_loss` reads the features: both domains then go through the lifter's encoder in one pass."""
 
+    wants_oracle_root: ClassVar[bool] = False
+    """Whether `refine` reads the true root: an evaluation then hands it over, and `label` must say so."""
+
     def prepare(self, setting: Setting) -> str:
         """Get ready before the first step; returns a remark for the log ("" for none)."""
         return ""
@@ -136,6 +139,14 @@ class Stage:
     def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
         """Better poses for `clips` than `lifted`, from their 2D alone."""
         return lifted
+
+    def remark(self) -> str:
+        """What a reader of the last `refine`'s poses must know, such as frames left as they were ("" for nothing)."""
+        return ""
+
+    def take_oracle_root(self, root: Tensor) -> None:
+        """The true roots (F, 3) mm of the clips that `refine` will be given, for a stage that `wants_oracle_root`."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs: tensors and plain values."""
