@@ -25,43 +25,43 @@ class TTOConfig:
     """Directions of lowrank, each in units of its standard deviation on the source."""
     flip: bool = False
     """Whether the mirrored input is optimised beside the plain one, and the mean taken (as published)."""
-    solver: str = "adam"
-    """adam (as published), or gn: Gauss-Newton on the output latent, which never takes a step that raises the
-    objective."""
-    steps: int = 20
-    """Steps of the solver (UAO: 4 of Adam; gn needs 3 to 5)."""
+    solver: str = "auto"
+    """adam (as published); gn, Gauss-Newton on the output latent, which never takes a step that raises the objective;
+    auto, gn where it can be."""
+    steps: int | None = None
+    """Steps of the solver; null: 4 of gn, 20 of adam (UAO: 4)."""
     lr: float = 1e-2
     """Step size of adam: screen units for input (UAO: 1e-3), the feature's own for feature and tail, standard
     deviations for lowrank, metres for output."""
-    reprojection: str = "l2"
+    reprojection: str = "huber"
     """Penalty of a joint's distance to its keypoint: l2 (screen units, as published), and in units of noise_px square,
     huber and geman_mcclure."""
     robust: float = 3.0
     """Where huber and geman_mcclure start to doubt a keypoint, in units of noise_px."""
     noise_px: float = 0.0
     """Standard deviation of the 2D along an axis, pixels; 0: estimated from the 2D's third differences in time."""
-    anchor: str = "published"
+    anchor: str = "mahalanobis"
     """How a joint is held to its first prediction: published (distance over sigma), laplace (of a density whose mean
     distance is sigma), mahalanobis (Gaussian, with the lifter's covariance where it has one, else isotropic)."""
     sigma_mm: float = 0.0
     """Expected error of every joint, mm; 0: the lifter's own, or each joint's mean error on the source."""
     weight_reprojection: float = 1.0
     """Weight of the reprojection (UAO: 1)."""
-    weight_anchor: float = 0.005
+    weight_anchor: float = 1.0
     """Weight of the anchor (UAO: 0.005)."""
-    weight_bones: float = 0.0
+    weight_bones: float = 2.0
     """Weight of each bone's distance to its mean length in the clip, in units of 10 mm."""
-    weight_symmetry: float = 0.0
+    weight_symmetry: float = 2.0
     """Weight of the difference of left and right bones, in units of 10 mm."""
     weight_limits: float = 0.0
     """Weight of knees and elbows beyond their limits, in units of 0.1 of a sine or cosine."""
-    weight_jerk: float = 0.0
+    weight_jerk: float = 0.3
     """Weight of the third difference of joints in time, in units of 10 mm."""
     trust: float = 0.0
     """No joint moves farther than this many sigma; 0: no bound."""
     discrepancy: bool = False
     """Whether a frame stops where its reprojection has come down to noise_px."""
-    root: str = "least_squares"
+    root: str = "clip"
     """Where the root comes from: least_squares (from the 2D), clip (smooth, one body size a sequence), size_prior (as
     far as a body of the source's size, or of height_mm, stands), ground (feet on the floor of placed cameras), or
     oracle (the truth; flagged in every table)."""
@@ -79,11 +79,13 @@ class TTOConfig:
     def __post_init__(self) -> None:
         choose(self.latent, LATENTS, "tto.latent")
         choose(self.root, ROOTS, "tto.root")
-        choose(self.solver, ("adam", "gn"), "tto.solver")
+        choose(self.solver, ("auto", "adam", "gn"), "tto.solver")
         choose(self.reprojection, ("l2", "square", "huber", "geman_mcclure"), "tto.reprojection")
         choose(self.anchor, ("published", "laplace", "mahalanobis"), "tto.anchor")
         choose(self.camera, ("full", "pinhole", "weak"), "tto.camera")
-        for name in ("steps", "noise_px", "sigma_mm", "trust", "height_mm", *WEIGHTS):
+        if self.steps is not None and self.steps < 0:
+            raise ConfigError(f"tto.steps={self.steps} must not be negative.")
+        for name in ("noise_px", "sigma_mm", "trust", "height_mm", *WEIGHTS):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"tto.{name}={getattr(self, name)} must not be negative.")
         for name in ("lr", "robust", "path_frames"):
@@ -105,10 +107,21 @@ class TTOConfig:
             raise ConfigError(f"tto.solver=gn moves the pose itself: take tto.latent=output, not {self.latent}.")
         if self.solver == "gn" and self.anchor != "mahalanobis" and self.weight_anchor > 0:
             raise ConfigError("tto.solver=gn needs a smooth anchor: take tto.anchor=mahalanobis.")
-        if self.camera == "weak" and self.root != "least_squares":
+        if self.camera == "weak" and self.root not in ("least_squares", "clip"):
             raise ConfigError(f"tto.camera=weak has no root: leave out tto.root={self.root}.")
         if self.resize and self.root not in ("size_prior", "ground"):
             raise ConfigError(f"tto.resize=true needs tto.root=size_prior or ground, not {self.root}.")
+
+    @property
+    def gauss_newton(self) -> bool:
+        """Whether the solver is Gauss-Newton."""
+        possible = self.latent == "output" and (self.anchor == "mahalanobis" or self.weight_anchor == 0)
+        return self.solver == "gn" or (self.solver == "auto" and possible)
+
+    @property
+    def count(self) -> int:
+        """Steps of the solver."""
+        return self.steps if self.steps is not None else 4 if self.gauss_newton else 20
 
     @property
     def whole_sequences(self) -> bool:

@@ -14,9 +14,11 @@ from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import Camera
 from poseda.skeleton import Skeleton
 
-LEAST_NOISE = 0.002
+LEAST_NOISE = 0.005
 """Of a person's size in the image: what even exact 2D is taken to be off by, for no lifter fits it better."""
 _THIRD = (-1.0, 3.0, -3.0, 1.0)
+PERSISTENCE = 0.8
+"""Correlation of a detector's error from one frame to the next; 0.7 to 0.9 in data/noise.py's sources."""
 _MEDIAN_TO_SD = 0.6745
 """Median of |x| of a standard normal x."""
 PER_AXIS = math.sqrt(8 / math.pi)
@@ -79,11 +81,11 @@ def third_difference(values: Tensor, clip: Tensor) -> Tensor:
 
 
 def estimate_noise(pixels: Tensor, confidence: Tensor, clip: Tensor) -> Tensor:
-    """Standard deviation (N,) px along an axis of white noise on 2D (N, J, 2) px, one number a sequence.
+    """Standard deviation (N,) px along an axis of the noise on 2D (N, J, 2) px, one number a sequence.
 
-    Motion is smooth and noise is not: the third difference of white noise has 20 times its variance, and the median of
-    its size is robust. Noise that persists over frames is underestimated. Never below `LEAST_NOISE` of the person's
-    size, which also serves where no four frames follow.
+    Motion is smooth and noise is not: the third difference of noise that persists by `PERSISTENCE` from frame to frame
+    has 2.7 times its variance, and the median of its size is robust. White noise is overestimated, slower noise
+    underestimated. Never below `LEAST_NOISE` of the person's size, which also serves where no four frames follow.
     """
     visible = confidence > 0
     followed = torch.ones_like(visible)
@@ -98,5 +100,7 @@ def estimate_noise(pixels: Tensor, confidence: Tensor, clip: Tensor) -> Tensor:
     starts = [0, *((clip[1:] != clip[:-1]).nonzero().flatten() + 1).tolist(), len(clip)]
     for first, end in pairwise(starts):  # a sequence at a time: medians of ragged parts
         noise[first:end], typical[first:end] = rough[first:end].nanmedian(), size[first:end].median()
-    noise = noise.nan_to_num(0.0) / (_MEDIAN_TO_SD * math.sqrt(sum(f * f for f in _THIRD)))
+    lags = ((a, b) for a in range(4) for b in range(4))
+    variance = sum(_THIRD[a] * _THIRD[b] * PERSISTENCE ** abs(a - b) for a, b in lags)
+    noise = noise.nan_to_num(0.0) / (_MEDIAN_TO_SD * math.sqrt(variance))
     return torch.maximum(noise, LEAST_NOISE * typical).clamp_min(1e-3)

@@ -33,7 +33,7 @@ class Replay:
         with torch.no_grad(), _recording(lifter, self.module, self.calls, values, at_input):
             self.output: LifterOutput = lifter(keypoints)
         if len(values) != 1:
-            raise ConfigError(f"tto.module={name} runs {len(values)} times in {lifter.name}; it must run once.")
+            raise ConfigError(f"tto.module={name} runs {len(values)} times in {lifter.name}, and must once.")
         if not isinstance(values[0], Tensor):
             side = "takes" if at_input else "gives"
             raise ConfigError(f"tto.module={name} {side} a {type(values[0]).__name__}, not a tensor; name another.")

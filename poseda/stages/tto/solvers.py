@@ -43,10 +43,10 @@ def within(offset: Tensor, radius: Tensor | None) -> Tensor:
 
 
 def adam(moves: Moves, objective: Objective, config: TTOConfig) -> Tensor:
-    """(N, J, 3) mm after config.steps; a frame whose 2D is fitted to its noise keeps the pose it had then."""
+    """(N, J, 3) mm after config.count steps; a frame whose 2D is fitted to its noise keeps the pose it had then."""
     optimizer = torch.optim.Adam(moves.latents, lr=config.lr)
     kept, moving = objective.seen.pose, torch.ones_like(objective.seen.noise, dtype=torch.bool)
-    for _ in range(config.steps):
+    for _ in range(config.count):
         pose = moves.pose()
         if config.discrepancy:
             arrived = moving & fitted(objective, pose.detach())
@@ -82,7 +82,7 @@ class Linear(NamedTuple):
 
 @torch.no_grad()
 def gauss_newton(objective: Objective, config: TTOConfig, radius: Tensor | None) -> Tensor:
-    """(N, J, 3) mm after config.steps of Levenberg-Marquardt on the pose; its objective never rises.
+    """(N, J, 3) mm after config.count steps of Levenberg-Marquardt on the pose; its objective never rises.
 
     A unit is a frame, or a sequence where frames look at each other: each has its own damping, and takes a step only
     where its own objective falls. Robust penalties are replaced by the parabolas that touch them (iteratively
@@ -98,7 +98,7 @@ def gauss_newton(objective: Objective, config: TTOConfig, radius: Tensor | None)
     damping = torch.full_like(value, FIRST_DAMPING)
     free = torch.ones_like(pose[..., :1])
     free[:, seen.skeleton.root] = 0.0
-    for _ in range(config.steps):
+    for _ in range(config.count):
         moving = free if not config.discrepancy else free * (at.misfit > seen.noise)[:, None, None]
         step = _step(objective, pose, at, damping[unit], moving, total)
         candidate = seen.pose + within(pose + step - seen.pose, radius)

@@ -189,7 +189,7 @@ class TTO(Stage):
         self._count("frames", int((~valid).sum()))
         if config.latent != "output":
             pose = self._through_network(lifter, screen, group, seen)
-        elif config.solver == "gn":
+        elif config.gauss_newton:
             pose = gauss_newton(objective, config, self._radius(seen))
         else:
             pose = adam(self._output_moves(seen), objective, config)

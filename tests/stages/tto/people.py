@@ -7,7 +7,17 @@ from dataclasses import replace
 import torch
 
 from poseda.lifters.inference import LiftedClips
-from poseda.stages.tto import Objective, Observation, Roots
+from poseda.stages.tto import Objective, Observation, Roots, TTOConfig
+
+PUBLISHED = {
+    "solver": "adam", "steps": 20, "reprojection": "l2", "anchor": "published", "weight_anchor": 0.005,
+    "weight_bones": 0.0, "weight_symmetry": 0.0, "weight_jerk": 0.0, "root": "least_squares",
+}  # fmt: skip
+
+
+def published(**options):
+    """UAO's objective and solver on the pose itself, with some options changed."""
+    return TTOConfig(**{**PUBLISHED, **options})
 
 
 def in_double(clips):

@@ -14,9 +14,9 @@ from poseda.geometry.bones import bone_lengths
 from poseda.geometry.camera import Camera
 from poseda.geometry.rigs import load_rig
 from poseda.geometry.root import root_from_keypoints
-from poseda.stages.tto import TTO, Roots, TTOConfig
+from poseda.stages.tto import TTO, Roots
 from poseda.stages.tto.roots import stature
-from tests.stages.tto.people import first_guess, in_double, observe, relative
+from tests.stages.tto.people import first_guess, in_double, observe, published, relative
 
 
 def test_the_robust_closed_form_is_scipys_cauchy_fit_at_its_own_scale(people):
@@ -33,7 +33,8 @@ def test_the_robust_closed_form_is_scipys_cauchy_fit_at_its_own_scale(people):
             return np.linalg.norm(place[:, :2] - ray * place[:, 2:], axis=1)
 
         scale = 1.5 * np.median(miss(root[i].numpy()))
-        fit = least_squares(miss, root[i].numpy() + [30, -20, 200], loss="cauchy", f_scale=scale, x_scale=[10, 10, 100])
+        start = root[i].numpy() + np.array([30, -20, 200])
+        fit = least_squares(miss, start, loss="cauchy", f_scale=scale, x_scale=[10, 10, 100])
         np.testing.assert_allclose(root[i].numpy(), fit.x, atol=2.0)
 
 
@@ -119,14 +120,14 @@ def replace_extrinsics(cameras):
 
 def test_frames_without_a_floor_are_counted_in_a_remark(people, small_lifter):
     bare = replace(people, cameras=replace_extrinsics(people.cameras))
-    stage = TTO(TTOConfig(root="ground"))
+    stage = TTO(published(root="ground"))
     stage.refine(small_lifter(), bare.unlabelled(), first_guess(people))
     assert "the floor tells no size in 48 frames" in stage.remark()
 
 
 def test_poses_take_the_size_that_is_known_first(people, small_lifter):
     guess = first_guess(people, error=1.0)
-    stage = TTO(TTOConfig(root="size_prior", height_mm=1500.0, resize=True, steps=0))
+    stage = TTO(published(root="size_prior", height_mm=1500.0, resize=True, steps=0))
     refined = stage.refine(small_lifter(), people.unlabelled(), guess)
     height = stature(refined.poses, people.skeleton) / 0.961
     assert float((height.view(4, 12).mean(1) - 1500).abs().max()) < 15

@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import minimize
 
 from poseda.lifters.inference import LiftedClips
-from poseda.stages.tto import TTO, TTOConfig
+from poseda.stages.tto import TTO
 from poseda.stages.tto.solvers import apply_symmetric, conjugate_gradients, gauss_newton, solve_symmetric, within
-from tests.stages.tto.people import first_guess, objective, observe, relative, value
+from tests.stages.tto.people import first_guess, objective, observe, published, relative, value
 
 GAUSS = {"solver": "gn", "anchor": "mahalanobis", "weight_anchor": 1.0}
 SETTINGS = {
@@ -28,7 +28,7 @@ SETTINGS = {
 
 
 def settings(name, **more):
-    return TTOConfig(**{**GAUSS, **SETTINGS[name], **more})
+    return published(**{**GAUSS, "steps": 3, **SETTINGS[name], **more})
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
@@ -48,7 +48,7 @@ def test_the_objective_never_rises_and_falls_far(people, name):
 
 def test_with_the_root_held_it_ends_where_scipy_ends(people):
     """Coupled by symmetry, robust, with a true root: one smooth problem for each frame."""
-    config = TTOConfig(**GAUSS, reprojection="huber", weight_symmetry=2.0, steps=60, root="oracle")
+    config = published(**GAUSS, reprojection="huber", weight_symmetry=2.0, steps=60, root="oracle")
     one = people._take(torch.arange(48) == 7)
     seen = observe(one, first_guess(one), one.poses[:, 0])
     found = gauss_newton(objective(seen, config), config, None)
@@ -81,10 +81,10 @@ def test_2d_that_is_pure_noise_moves_no_joint_beyond_its_bound(people, small_lif
     clips = people.with_keypoints(1000 + 400 * draws, people.confidence, "noise")
     sigma = 20 + 60 * torch.rand(people.confidence.shape, generator=torch.Generator().manual_seed(6)).double()
     guess = LiftedClips(first_guess(people).poses, sigma)
-    refined = TTO(TTOConfig(**options, trust=trust)).refine(small_lifter().double(), clips.unlabelled(), guess)
+    refined = TTO(published(**options, trust=trust)).refine(small_lifter().double(), clips.unlabelled(), guess)
     share = (refined.poses - guess.poses).norm(dim=-1) / sigma
     assert 0.5 * trust < float(share.max()) <= trust * (1 + 1e-6)
-    free = TTO(TTOConfig(**options)).refine(small_lifter().double(), clips.unlabelled(), guess)
+    free = TTO(published(**options)).refine(small_lifter().double(), clips.unlabelled(), guess)
     assert float(((free.poses - guess.poses).norm(dim=-1) / sigma).max()) > trust
 
 
@@ -93,7 +93,7 @@ def test_a_frame_stops_at_the_noise_of_its_2d(people, small_lifter, options):
     """Without an anchor the 2D would be fitted to the pixel; with the stop rule it is fitted to about the noise."""
     guess, misfits = first_guess(people, error=30.0), {}
     for discrepancy in (False, True):
-        config = TTOConfig(**options, noise_px=6.0, discrepancy=discrepancy, steps=25)
+        config = published(**options, noise_px=6.0, discrepancy=discrepancy, steps=25)
         refined = TTO(config).refine(small_lifter().double(), people.unlabelled(), guess)
         term = objective(observe(people, guess), config)
         misfits[discrepancy] = term.misfit(term.project(refined.poses)[0])
@@ -106,7 +106,7 @@ def test_a_frame_stops_at_the_noise_of_its_2d(people, small_lifter, options):
 
 def test_frames_that_fit_already_do_not_move_under_the_stop_rule(people, small_lifter):
     guess = first_guess(people, error=2.0)
-    config = TTOConfig(noise_px=20.0, discrepancy=True)
+    config = published(noise_px=20.0, discrepancy=True)
     refined = TTO(config).refine(small_lifter().double(), people.unlabelled(), guess)
     assert torch.equal(refined.poses, guess.poses)
 
@@ -116,14 +116,14 @@ def test_a_sequence_is_refined_alone_as_among_others(people, small_lifter, name)
     guess = first_guess(people)
     stage = TTO(settings(name))
     together = stage.refine(small_lifter(), people.unlabelled(), guess).poses
-    for i in range(4):
+    for i in (0, 3):
         one = people.select(lambda sequence, i=i: sequence.name == f"clip{i}")
         rows = slice(12 * i, 12 * i + 12)
         alone = stage.refine(small_lifter(), one.unlabelled(), LiftedClips(guess.poses[rows], guess.sigma[rows])).poses
         torch.testing.assert_close(together[rows], alone, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [1, 13, 30])
+@pytest.mark.parametrize("chunk", [1, 30])
 def test_the_chunk_size_changes_nothing(people, small_lifter, chunk):
     guess = first_guess(people)
     whole, pieces = (
@@ -137,7 +137,7 @@ def test_a_covariance_lets_joints_move_where_they_are_uncertain(people, small_li
     guess = first_guess(people)
     wide = torch.diag(torch.tensor([50.0**2, 1.0, 1.0], dtype=torch.float64)).expand(48, 17, 3, 3)
     lifted = LiftedClips(guess.poses, guess.sigma, wide)
-    refined = TTO(TTOConfig(**GAUSS, reprojection="huber")).refine(small_lifter(), people.unlabelled(), lifted)
+    refined = TTO(published(**GAUSS, reprojection="huber")).refine(small_lifter(), people.unlabelled(), lifted)
     moved = (refined.poses - guess.poses).abs().mean((0, 1))
     assert float(moved[0]) > 10 * float(moved[1])
     assert refined.covariance is wide
