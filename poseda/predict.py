@@ -67,7 +67,9 @@ def predict(job: PredictJob) -> None:
     lifted = lift_clips(lifter.to(clips.keypoints.device), clips, flip=job.flip, config=job.lift)
     lifted = predicted(uncertainty, job, lifter, clips, lifted).lifted() if uncertainty else lifted
     if job.refine:  # the uncertainty is that of the first prediction
-        lifted = replace(lifted, poses=TTO().refine(lifter, clips, lifted).poses)
+        stage = TTO(job.tto)
+        lifted = replace(lifted, poses=stage.refine(lifter, clips, lifted).poses)
+        print(stage.remark(), end="\n" if stage.remark() else "")
     files = save_predictions(job.output, lifted, clips)
     sigma = "with sigma" if lifted.sigma is not None else "without sigma: this lifter has no uncertainty head"
     sigma = f"{sigma} and 90 % radii" if lifted.radius90 is not None else sigma

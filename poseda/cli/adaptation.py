@@ -30,7 +30,6 @@ from poseda.stages import stage_class
 from poseda.stages.base import Stage
 from poseda.stages.pipeline import finish_selected, finish_stages, lift_with_stages, run_stages
 from poseda.stages.selection import Selection
-from poseda.stages.tto import TTO
 from poseda.viz.report import gap_statistics, save_figures
 from poseda.zoo import find_source_model, load_source_model
 
@@ -178,11 +177,11 @@ class _Adaptation:
     def _build(self, label: str) -> Stage:
         choice = self.job.stage_configs[label]
         stage = stage_class(choice.name)(choice.config)  # type: ignore[call-arg]
-        if isinstance(stage, TTO) and stage.config.root == "oracle":
+        if stage.wants_oracle_root:
             # the one place where the truth is handed to a stage: asked for by name, flagged in each table
             if not isinstance(self.target.test, LabelledClips):
-                raise ConfigError(f"{label}.root=oracle needs labels, and {self.target.name} has none.")
-            stage.oracle_root = self.target.test.poses[:, self.lifter.skeleton.root]
+                raise ConfigError(f"{label} reads the true root, which needs labels, and {self.target.name} has none.")
+            stage.take_oracle_root(self.target.test.poses[:, self.lifter.skeleton.root])
         return stage
 
     def _oracle(self) -> Lifter:
@@ -206,7 +205,7 @@ class _Adaptation:
         flip, test = self.protocol.flip, self.target.test
 
         def lift(clips: UnlabelledClips) -> LiftedClips:
-            self.predictions[label] = lift_with_stages(lifter, clips, stages, flip=flip)
+            self.predictions[label] = lift_with_stages(lifter, clips, stages, flip=flip, report=self._remark)
             return self.predictions[label]
 
         if isinstance(test, LabelledClips):

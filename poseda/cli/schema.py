@@ -15,6 +15,7 @@ from poseda.engine.supervised import TrainConfig
 from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftConfig
 from poseda.stages.pipeline import AdaptConfig
+from poseda.stages.tto import TTOConfig
 from poseda.uncertainty.ensemble import EnsembleConfig
 from poseda.uncertainty.jitter import JitterConfig
 from poseda.uncertainty.posthoc import PosthocConfig
@@ -206,7 +207,9 @@ class PredictJob(DetectionOptions, Machine):
     animation: str = ""
     """GIF of the longest sequence, its 2D beside its pose; empty: none."""
     refine: bool = False
-    """Refine the poses by test-time optimisation, with its defaults."""
+    """Refine the poses by test-time optimisation."""
+    tto: TTOConfig = field(default_factory=TTOConfig)
+    """Test-time optimisation, for refine=true."""
     flip: bool = False
     """Average with the mirrored input."""
     uncertainty: str = ""

@@ -226,6 +226,12 @@ def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
     return (_per_camera(rotation, points.unsqueeze(-2)) * points.unsqueeze(-2)).sum(-1)
 
 
+def has_extrinsics(cameras: Camera) -> Tensor:
+    """(N,) bool: the camera is somewhere, and not in the world's origin by default."""
+    eye = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
+    return (eye != cameras.R).flatten(1).any(-1) | (cameras.t != 0).any(-1)
+
+
 def project_frames(cameras: Camera, points: Tensor, chunk: int = 8192) -> Tensor:
     """Pixels of many frames, a piece at a time: (F, ..., 3) mm in the camera frame -> (F, ..., 2) px, without gradient.
 

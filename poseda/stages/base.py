@@ -9,7 +9,7 @@ stage knows another:
                 after_step (once the lifter has moved)
     afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter), from the source
                 or, where its data are not at hand, from the source model's card
-    test time   refine (lifter + target 2D -> better poses)
+    test time   refine (lifter + target 2D -> better poses) · remark (what a reader of them must know)
 """
 
 from __future__ import annotations
@@ -111,6 +111,9 @@ class Stage:
     needs_source: ClassVar[bool] = True
     """False for a stage that works on the target alone, so that a source model can be adapted without the source."""
 
+    wants_oracle_root: ClassVar[bool] = False
+    """Whether `refine` reads the true root: an evaluation then hands it over, and `label` must say so."""
+
     def prepare(self, setting: Setting) -> str:
         """Get ready before the first step; returns a remark for the log ("" for none)."""
         return ""
@@ -154,6 +157,14 @@ class Stage:
     def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
         """Better poses for `clips` than `lifted`, from their 2D alone."""
         return lifted
+
+    def remark(self) -> str:
+        """What a reader of the last `refine`'s poses must know, such as frames left as they were ("" for nothing)."""
+        return ""
+
+    def take_oracle_root(self, root: Tensor) -> None:
+        """The true roots (F, 3) mm of the clips that `refine` will be given, for a stage that `wants_oracle_root`."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs: tensors and plain values."""

@@ -165,12 +165,19 @@ def finish_selected(
 
 
 def lift_with_stages(
-    lifter: Lifter, clips: UnlabelledClips, stages: Sequence[Stage], *, flip: bool = False
+    lifter: Lifter,
+    clips: UnlabelledClips,
+    stages: Sequence[Stage],
+    *,
+    flip: bool = False,
+    report: Callable[[str], None] = lambda remark: None,
 ) -> LiftedClips:
-    """Poses of all frames of `clips`, refined by the test-time stages in the order given."""
+    """Poses of all frames of `clips`, refined by the test-time stages in the order given; remarks go to `report`."""
     lifted = lift_clips(lifter, clips, flip=flip)
     for stage in stages:
         lifted = stage.refine(lifter, clips, lifted)
+        if remark := stage.remark():
+            report(remark)
     return lifted
 
 

@@ -134,7 +134,7 @@ def test_facts_stand_for_what_tto_would_measure_on_the_source(blind: Any, tiny_s
     adapt_lifter(blind, None, clips, [known], config, facts=facts_of({"facts": facts.to_card()}, 17))
     adapt_lifter(blind, tiny_source, clips, [measured], config)
     first, second = (lift_with_stages(blind, clips, [stage]).poses for stage in (known, measured))
-    torch.testing.assert_close(first, second, atol=0.5, rtol=0)  # the same people, and numbers of three decimals
+    assert float((first - second).abs().mean()) < 0.05  # the same people, and numbers of three decimals
 
 
 def test_a_card_without_facts_is_said_and_wrong_ones_are_refused(blind: Any, tiny_target: Any) -> None:

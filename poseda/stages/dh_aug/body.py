@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from poseda.errors import ConfigError
 from poseda.geometry.bones import joints_from_bones
+from poseda.geometry.joint_limits import ELBOW_FLEXION, KNEE_FLEXION
 from poseda.geometry.rotations import axis_angle_to_matrix
 from poseda.skeleton import Skeleton
 
@@ -26,9 +27,9 @@ _NECK: tuple[Motion, ...] = (((1, 0, 0), -45.0, 45.0), ((0, 0, 1), -45.0, 45.0),
 MOTIONS: dict[str, tuple[Motion, ...]] = {
     # by the child joint: the thigh moves in the hip, the shank in the knee
     "knee": (((-1, 0, 0), -30.0, 120.0), ((0, 0, -1), -30.0, 45.0), ((0, 1, 0), -45.0, 45.0)),
-    "ankle": (((1, 0, 0), 0.0, 135.0),),
+    "ankle": (((1, 0, 0), 0.0, KNEE_FLEXION),),
     "elbow": (((-1, 0, 0), -60.0, 180.0), ((0, 0, -1), -30.0, 180.0), ((0, 1, 0), -90.0, 70.0)),
-    "wrist": (((-1, 0, 0), 0.0, 150.0),),
+    "wrist": (((-1, 0, 0), 0.0, ELBOW_FLEXION),),
     "spine": _TRUNK,
     "thorax": _TRUNK,
 }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poseda.data.clips import Clips, LabelledClips, UnlabelledClips
-from poseda.geometry.camera import Camera, project_frames
+from poseda.geometry.camera import Camera, has_extrinsics, project_frames
 from poseda.skeleton import Skeleton
 
 LARGEST_LEAN = 0.25
@@ -29,12 +29,6 @@ MOST_FRAMES = 50_000
 """Frames measured on each side, evenly spread."""
 FIXED_POINT_STEPS = 4
 _JOINTS = ("lankle", "rankle", "lknee", "rknee", "lhip", "rhip", "pelvis", "thorax")
-
-
-def has_extrinsics(cameras: Camera) -> Tensor:
-    """(N,) bool: the camera is somewhere, and not in the world's origin by default."""
-    eye = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
-    return (eye != cameras.R).flatten(1).any(-1) | (cameras.t != 0).any(-1)
 
 
 def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float, int] | None:

@@ -1,4 +1,4 @@
-"""Test-time optimisation: its gradients, its fixed points, and that no frame feels its batch mates."""
+"""Test-time optimisation as a stage: its fixed points, and that no frame feels its batch mates."""
 
 from __future__ import annotations
 
@@ -12,110 +12,14 @@ from torch import nn
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera
 from poseda.geometry.rigs import load_rig
+from poseda.geometry.root import root_from_keypoints
 from poseda.lifters import create_lifter
 from poseda.lifters.inference import LiftedClips, lift_clips
 from poseda.lifters.wrapped import wrap
-from poseda.stages.tto import TTO, Observation, TTOConfig, tto_objective
+from poseda.stages.tto import TTO, TTOConfig
+from tests.stages.tto.people import first_guess, in_double, misfit, observe, published, relative, rows_of, value
 
 LATENTS = ("input", "feature", "output")
-
-
-def in_double(clips):
-    """The same clips in float64, exact 2D included."""
-    cameras = clips.cameras.to(dtype=torch.float64)
-    poses = clips.poses.double()
-    return replace(
-        clips,
-        poses=poses,
-        keypoints=cameras[clips.camera_index].project(poses),
-        confidence=clips.confidence.double(),
-        cameras=cameras,
-    )
-
-
-@pytest.fixture(scope="module")
-def people(make_clips):
-    """48 frames in float64 before the cameras of 3DHP's test set, with distortion."""
-    cameras = load_rig("3dhp_test").cameras
-    return in_double(make_clips(sequences=4, frames=12, cameras=cameras))
-
-
-@pytest.fixture
-def lifter(small_lifter):
-    return small_lifter().double().eval()
-
-
-def relative(clips):
-    return clips.poses - clips.poses[:, :1]
-
-
-def first_guess(clips, error=60.0, sigma=80.0, seed=0):
-    """Poses that are off by `error` mm a coordinate, with the root at 0, and a sigma for all joints."""
-    noise = error * torch.randn(clips.poses.shape, generator=torch.Generator().manual_seed(seed)).to(clips.poses)
-    noise[:, 0] = 0
-    return LiftedClips(relative(clips) + noise, torch.full_like(clips.confidence, sigma))
-
-
-def rows_of(lifted, rows):
-    return LiftedClips(lifted.poses[rows], lifted.sigma[rows])
-
-
-def misfit(clips, poses, roots):
-    """Mean distance in px between the clips' 2D and poses seen from given roots."""
-    pixels = clips.cameras_at(torch.arange(clips.num_frames)).project(poses + roots[:, None])
-    return float((pixels - clips.keypoints).norm(dim=-1)[clips.visible].mean())
-
-
-def observe(clips, lifted, root=None):
-    cameras = clips.cameras_at(torch.arange(clips.num_frames))
-    screen = torch.stack([  # by the published formula: x/w*2-1, y/w*2-h/w
-        clips.keypoints[..., 0] / cameras.width[:, None] * 2 - 1,
-        clips.keypoints[..., 1] / cameras.width[:, None] * 2 - (cameras.height / cameras.width)[:, None],
-    ], -1)  # fmt: skip
-    rays = cameras.unproject(clips.keypoints)
-    return Observation(lifted.poses, lifted.sigma, screen, rays, clips.confidence, cameras, root)
-
-
-# --- objective ---
-
-
-def test_the_objective_is_the_formula_joint_by_joint(people):
-    config = TTOConfig(weight_reprojection=1.3, weight_anchor=0.7)
-    clips = people.with_keypoints(people.keypoints + 3.0, people.confidence * 0.5, "made")
-    roots = clips.poses[:, 0]
-    guess = first_guess(clips)
-    pose = relative(clips) + 5.0
-    values = tto_objective(pose, observe(clips, guess, roots), config)
-    for i in range(0, clips.num_frames, 11):
-        camera = clips.cameras_at(torch.tensor([i]))
-        width = float(camera.width)
-        miss = moved = 0.0
-        for j in range(17):
-            pixel = camera.project((pose[i, j] + roots[i])[None])[0].numpy()
-            miss += 0.5 * np.linalg.norm(pixel - clips.keypoints[i, j].numpy()) * 2 / width
-            moved += np.linalg.norm((pose[i, j] - guess.poses[i, j]).numpy()) / 80.0
-        assert float(values[i]) == pytest.approx(1.3 * miss / 17 + 0.7 * moved / 17, rel=1e-9)
-
-
-def test_its_gradient_agrees_with_finite_differences_where_the_root_is_held(people):
-    clips = people.select(lambda sequence: sequence.name in ("clip0", "clip1"))._take(torch.arange(24) % 6 == 0)
-    seen = observe(clips, first_guess(clips), clips.poses[:, 0])
-    pose = (relative(clips) + 4.0).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda p: tto_objective(p, seen, TTOConfig(weight_anchor=0.5)), pose, eps=1e-4)
-
-
-def test_with_a_solved_root_the_gradient_is_the_one_at_that_root(people):
-    """The root is a constant in each step: the gradient is that of the objective with this root given."""
-    from poseda.geometry.root import root_from_keypoints
-
-    guess = first_guess(people)
-    seen = observe(people, guess)
-    pose = (guess.poses + 3.0).requires_grad_(True)
-    root, valid = root_from_keypoints(pose.detach(), seen.rays, seen.confidence)
-    assert bool(valid.all())
-    (solved,) = torch.autograd.grad(tto_objective(pose, seen, TTOConfig()).sum(), pose)
-    (given,) = torch.autograd.grad(tto_objective(pose, replace(seen, root=root), TTOConfig()).sum(), pose)
-    torch.testing.assert_close(solved, given)
 
 
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
@@ -125,19 +29,19 @@ def test_a_perfect_pose_with_perfect_2d_does_not_move(make_clips, small_lifter, 
     clips = in_double(clips) if precision == torch.float64 else clips
     perfect = LiftedClips(relative(clips), torch.full_like(clips.confidence, 80.0))
     lifter = small_lifter().to(precision).eval()
-    refined = TTO(TTOConfig(latent=latent)).refine(lifter, clips.unlabelled(), perfect)
+    refined = TTO(published(latent=latent)).refine(lifter, clips.unlabelled(), perfect)
     assert float((refined.poses - perfect.poses).norm(dim=-1).max()) < 0.05
 
 
 @pytest.mark.parametrize("latent", LATENTS)
 def test_refined_poses_fit_the_2d_better_and_the_objective_falls(people, lifter, latent):
     guess = first_guess(people)
-    config = TTOConfig(latent=latent, root="oracle", steps=30, lr=3e-3)
+    config = published(latent=latent, root="oracle", steps=30, lr=3e-3)
     roots = people.poses[:, 0]
     refined = TTO(config, oracle_root=roots).refine(lifter, people.unlabelled(), guess)
     assert misfit(people, refined.poses, roots) < 0.95 * misfit(people, guess.poses, roots)
     seen = observe(people, guess, roots)
-    before, after = (tto_objective(p, seen, config) for p in (guess.poses, refined.poses))
+    before, after = (value(p, seen, config) for p in (guess.poses, refined.poses))
     assert bool((after < before).double().mean() > 0.9)
     assert torch.equal(refined.sigma, guess.sigma)
     assert float(refined.poses[:, 0].abs().max()) == 0.0
@@ -151,7 +55,7 @@ def test_a_frame_is_refined_alone_as_in_a_batch_of_257(make_clips, lifter, laten
     clips = in_double(make_clips(sequences=257, frames=1, cameras=load_rig("3dhp_test").cameras))
     clips = clips.with_keypoints(clips.keypoints + 4.0, clips.confidence, "made")
     guess = first_guess(clips)
-    stage = TTO(TTOConfig(latent=latent, steps=5))
+    stage = TTO(published(latent=latent, steps=5))
     together = stage.refine(lifter, clips.unlabelled(), guess).poses
     assert float((together - guess.poses).norm(dim=-1).mean()) > 0.1
     for i in (0, 100, 256):
@@ -164,7 +68,7 @@ def test_a_frame_is_refined_alone_as_in_a_batch_of_257(make_clips, lifter, laten
 def test_the_chunk_size_changes_nothing(people, lifter, chunk):
     guess = first_guess(people)
     whole, pieces = (
-        TTO(TTOConfig(chunk=size)).refine(lifter, people.unlabelled(), guess).poses for size in (8192, chunk)
+        TTO(published(chunk=size)).refine(lifter, people.unlabelled(), guess).poses for size in (8192, chunk)
     )
     torch.testing.assert_close(whole, pieces, rtol=0, atol=1e-5)
 
@@ -174,7 +78,7 @@ def test_the_lifter_comes_back_unchanged_with_its_modes(people, small_lifter, la
     lifter = small_lifter(dropout=0.5).double().train()
     lifter.w1.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in lifter.state_dict().items()}
-    TTO(TTOConfig(latent=latent)).refine(lifter, people.unlabelled(), first_guess(people))
+    TTO(published(latent=latent)).refine(lifter, people.unlabelled(), first_guess(people))
     assert all(torch.equal(value, before[name]) for name, value in lifter.state_dict().items())
     assert lifter.training
     wanted = {name: name != "w1.weight" for name, _ in lifter.named_parameters()}
@@ -183,7 +87,7 @@ def test_the_lifter_comes_back_unchanged_with_its_modes(people, small_lifter, la
 
 
 def test_weights_are_free_again_after_an_error_inside(people, lifter):
-    stage = TTO(TTOConfig(root="oracle"))
+    stage = TTO(published(root="oracle"))
     with pytest.raises(ConfigError, match="needs the true roots"):
         stage.refine(lifter, people.unlabelled(), lift_clips(lifter, people))
     assert all(p.requires_grad for p in lifter.parameters())
@@ -191,7 +95,7 @@ def test_weights_are_free_again_after_an_error_inside(people, lifter):
 
 def test_no_step_gives_the_first_prediction(people, lifter):
     guess = first_guess(people)
-    refined = TTO(TTOConfig(steps=0)).refine(lifter, people.unlabelled(), guess)
+    refined = TTO(published(steps=0)).refine(lifter, people.unlabelled(), guess)
     torch.testing.assert_close(refined.poses, guess.poses)
     assert refined.poses is not guess.poses
 
@@ -206,7 +110,7 @@ def test_missing_joints_do_not_pull_whatever_number_stands_there(people, lifter,
     confidence[5, 1:] = 0  # a single visible joint
     confidence[6] = 0  # none
     guess = first_guess(people)
-    stage, results = TTO(TTOConfig(latent=latent)), []
+    stage, results = TTO(published(latent=latent)), []
     for number in (0.0, 12_345.0):
         keypoints = people.keypoints.masked_fill((confidence == 0).unsqueeze(-1), number)
         clips = people.with_keypoints(keypoints, confidence, "made").unlabelled()
@@ -221,10 +125,8 @@ def test_frames_whose_root_lies_behind_the_camera_stay_finite_and_in_place(peopl
     middle = people.keypoints[:, :1]
     clips = people.with_keypoints(2 * middle - people.keypoints, people.confidence, "made")
     guess = LiftedClips(relative(people), torch.full_like(people.confidence, 80.0))
-    refined = TTO(TTOConfig(latent="output")).refine(lifter, clips.unlabelled(), guess)
+    refined = TTO(published(latent="output")).refine(lifter, clips.unlabelled(), guess)
     assert bool(refined.poses.isfinite().all())
-    from poseda.geometry.root import root_from_keypoints
-
     _, valid = root_from_keypoints(guess.poses, observe(clips, guess).rays, clips.confidence)
     assert int((~valid).sum()) > 10
     torch.testing.assert_close(refined.poses[~valid], guess.poses[~valid])
@@ -238,7 +140,7 @@ def test_a_larger_sigma_lets_a_joint_move_further(people, lifter):
     guess = first_guess(people)
     sigma = torch.full_like(guess.sigma, 2.0)
     sigma[:, 8:] = 2000.0
-    config = TTOConfig(latent="output", root="oracle", steps=60, lr=2e-3, weight_anchor=0.01)
+    config = published(latent="output", root="oracle", steps=60, lr=2e-3, weight_anchor=0.01)
     stage = TTO(config, oracle_root=people.poses[:, 0])
     refined = stage.refine(lifter, people.unlabelled(), LiftedClips(guess.poses, sigma))
     moved = (refined.poses - guess.poses).norm(dim=-1).mean(0)
@@ -283,7 +185,7 @@ def all_lifters():
 @pytest.mark.parametrize("name", list(all_lifters()))
 def test_every_kind_of_lifter_can_be_refined(people, name, latent):
     lifter = all_lifters()[name].double().eval()
-    stage = TTO(TTOConfig(latent=latent, steps=4))
+    stage = TTO(published(latent=latent, steps=4))
     stage.calibrate(lifter, people)
     # random weights give poses that no root fits: refinement starts from poses nearer to the truth
     start = LiftedClips(first_guess(people).poses, lift_clips(lifter, people).sigma)
@@ -296,7 +198,7 @@ def test_every_kind_of_lifter_can_be_refined(people, name, latent):
 
 def test_sequences_of_a_temporal_lifter_are_refined_apart(people):
     lifter = all_lifters()["videopose3d 27"].double().eval()
-    stage = TTO(TTOConfig(latent="feature", steps=4))
+    stage = TTO(published(latent="feature", steps=4))
     guess = first_guess(people)
     together = stage.refine(lifter, people.unlabelled(), guess).poses
     one = people.select(lambda sequence: sequence.name == "clip2")
@@ -309,10 +211,10 @@ def test_sequences_of_a_temporal_lifter_are_refined_apart(people):
 
 def test_the_true_root_is_flagged_and_must_be_handed_for_the_clips(people, lifter):
     assert TTO().label == "TTO"
-    assert TTO(TTOConfig(root="oracle")).label == "TTO (oracle root)"
+    assert TTO(published(root="oracle")).label == "TTO (oracle root)"
     for roots in (None, people.poses[:5, 0]):
         with pytest.raises(ConfigError, match="true roots of these clips"):
-            TTO(TTOConfig(root="oracle"), oracle_root=roots).refine(
+            TTO(published(root="oracle"), oracle_root=roots).refine(
                 lifter, people.unlabelled(), lift_clips(lifter, people)
             )
 
