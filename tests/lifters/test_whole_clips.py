@@ -13,10 +13,11 @@ from tests.lifters.published import stirred
 from tests.lifters.test_every_lifter import SMALL
 from tests.lifters.test_inference import LENGTHS, Running, clips
 
-SHARING = ("convformer", "poseformer", "poseformerv2")
+SHARING = ("convformer", "glagcn", "poseformer", "poseformerv2")
+"""Those with windows of their own; GLA-GCN shares nothing, but takes few at a time."""
 
 
-def test_the_lifters_that_share_frames_are_these():
+def test_the_lifters_that_encode_windows_in_their_own_way_are_these():
     own = [name for name in list_lifters() if lifter_class(name).encode_windows is not Lifter.encode_windows]
     assert tuple(own) == SHARING
 
