@@ -167,7 +167,7 @@ class GLAGCN(Lifter):
         Nothing is shared between windows: each graph layer's attention is over the whole window.
         """
         some = max(_CACHED_FRAMES // self.frames, 1) if frames.device.type == "cpu" else len(windows)
-        return torch.cat([self.encode(gather_frames(frames, part)) for part in windows.split(some)])
+        return torch.cat([self.encode(gather_frames(frames, part)) for part in torch.split(windows, some)])
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, 1, J, channels) -> poses (B, 1, J, 3) mm."""
