@@ -146,8 +146,8 @@ class GraphNonLocal(nn.Module):
     def __init__(self, channels: int, skeleton: Skeleton) -> None:
         super().__init__()
         self.layer = NonLocal(channels, skeleton)
-        self.register_state_dict_post_hook(_published_name)
-        self.register_load_state_dict_pre_hook(_own_name)
+        self.register_state_dict_post_hook(_published_name)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_own_name)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, J, channels) -> (N, J, channels)."""
