@@ -66,6 +66,7 @@ class HoTMotionAGFormer(TokenPruning, MotionAGFormer):
     def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
         x = self.joints_embed(keypoints) + self.pos_embed
+        x = self.prior(x)
         for index, layer in enumerate(self.layers):
             x = layer(self.keep_frames(x) if index == self.layer else x)
         latent: Tensor = self.rep_logit(self.recover_frames(self.norm(x)))

@@ -58,6 +58,7 @@ class HoTMotionBERT(TokenPruning, MotionBERT):
     def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y and confidence (B, T, J, 3)."""
         x = self.joints_embed(keypoints) + self.pos_embed + self.temp_embed[:, : keypoints.shape[1]]
+        x = self.prior(x)
         for index, (first, second, weigh) in enumerate(zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True)):
             x = self.keep_frames(x) if index == self.layer else x
             x = fuse(weigh, first(x), second(x))

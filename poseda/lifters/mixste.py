@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.blocks import BLOCK_EPS, Block, TransformerConfig, drop_rates, joint_scales, sigma_head
+from poseda.lifters.priors import token_priors
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class MixSTEConfig(TransformerConfig):
     """Frames of a window; the paper's are 27, 81 and 243."""
     depth: int = 8
     """Pairs of a spatial and a temporal block."""
+    prior: str = "none"
+    """ktp: KTPFormer's two blocks that know the bones and the order of time, before the first blocks; or none."""
 
 
 class AlternatingLifter(Lifter):
     """Pairs of a spatial and a temporal block with one norm for each kind, and a head on each token."""
 
-    def __init__(self, config: MixSTEConfig, options: Mapping[str, object], rates: list[float]) -> None:
+    def __init__(self, config: TransformerConfig, options: Mapping[str, object], rates: list[float]) -> None:
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2seq", options=options)
         dim, shape = config.dim, (config.dim, config.heads, config.mlp_ratio)
         self.STEblocks = nn.ModuleList(Block(*shape, "joints", rate) for rate in rates)
@@ -64,6 +67,8 @@ class MixSTE(AlternatingLifter):
         self.Spatial_patch_to_embedding = nn.Linear(self.inputs, config.dim)
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, self.skeleton.num_joints, config.dim))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.frames, config.dim))
+        shape = (config.dim, config.heads, config.mlp_ratio)
+        self.prior = token_priors(config.prior, *shape, self.skeleton, config.frames)
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, T, J, dim)."""
@@ -72,7 +77,7 @@ class MixSTE(AlternatingLifter):
     def first_pair(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, T, J, dim): the pair around which the positions are added."""
         x: Tensor = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed
-        x = self.Spatial_norm(self.STEblocks[0](x)) + self.Temporal_pos_embed[:, :, None]
+        x = self.Spatial_norm(self.STEblocks[0](self.prior(x))) + self.Temporal_pos_embed[:, :, None]
         x = self.Temporal_norm(self.TTEblocks[0](x))
         return x
 

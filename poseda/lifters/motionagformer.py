@@ -30,6 +30,7 @@ from poseda.lifters.blocks import (
     sigma_head,
 )
 from poseda.lifters.image_units import BONES_MM, FOCAL, as_metres, carry_root, check_units
+from poseda.lifters.priors import token_priors
 from poseda.skeleton import Skeleton
 
 _VARIANTS = {"xs": (12, 64, 27), "s": (26, 64, 81), "b": (16, 128, 243), "l": (26, 128, 243)}
@@ -61,6 +62,8 @@ class MotionAGFormerConfig(LifterConfig):
     """Channels of the motion representation before the head."""
     neighbours: int = 2
     """Most similar frames, itself among them, that a frame is joined with in the temporal graph."""
+    prior: str = "none"
+    """ktp: KTPFormer's two blocks that know the bones and the order of time, before the first blocks; or none."""
     units: str = "metres"
     """What the network's numbers are: metres, or image, the 2.5D of the published weights."""
     bones_mm: float = BONES_MM
@@ -191,6 +194,7 @@ class MotionAGFormer(Lifter):
         self.norm = nn.LayerNorm(dim)
         self.rep_logit = Representation(dim, config.dim_rep)
         self.head = nn.Linear(config.dim_rep, 3)
+        self.prior = token_priors(config.prior, dim, config.heads, config.mlp_ratio, self.skeleton, frames)
         self.sigma_head = sigma_head(config.dim_rep, 1, config.sigma)
 
     def layer_configs(self, config: MotionAGFormerConfig) -> list[MotionAGFormerConfig]:
@@ -209,6 +213,7 @@ class MotionAGFormer(Lifter):
     def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
         x = self.joints_embed(keypoints) + self.pos_embed
+        x = self.prior(x)
         for layer in self.layers:
             x = layer(x)
         latent: Tensor = self.rep_logit(self.norm(x))

@@ -28,6 +28,7 @@ from poseda.lifters.blocks import (
     sigma_head,
 )
 from poseda.lifters.image_units import BONES_MM, FOCAL, as_metres, carry_root, check_units
+from poseda.lifters.priors import token_priors
 
 _INIT_STD = 0.02
 
@@ -52,6 +53,8 @@ class MotionBERTConfig(LifterConfig):
     """Width of the hidden layers over `dim` (4 in Lite)."""
     dim_rep: int = 512
     """Channels of the motion representation before the head."""
+    prior: str = "none"
+    """ktp: KTPFormer's two blocks that know the bones and the order of time, before the first blocks; or none."""
     units: str = "metres"
     """What the network's numbers are: metres, or image, the 2.5D of the published weights."""
     bones_mm: float = BONES_MM
@@ -125,6 +128,8 @@ class MotionBERT(Lifter):
         self.head = nn.Linear(config.dim_rep, 3)
         self._init_weights()
         self.ts_attn = nn.ModuleList(even_fusion(dim) for _ in range(config.depth))
+        shape = (dim, config.heads, config.mlp_ratio)
+        self.prior = token_priors(config.prior, *shape, self.skeleton, config.frames)
         self.sigma_head = sigma_head(config.dim_rep, 1, config.sigma)
 
     def _init_weights(self) -> None:
@@ -148,6 +153,7 @@ class MotionBERT(Lifter):
     def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
         x = self.joints_embed(keypoints) + self.pos_embed + self.temp_embed[:, : keypoints.shape[1]]
+        x = self.prior(x)
         for first, second, weigh in zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True):
             x = fuse(weigh, first(x), second(x))
         latent: Tensor = self.pre_logits(self.norm(x))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from poseda.lifters.base import Lifter, LifterOutput, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, TransformerConfig, block_stack, check_odd, sigma_head
+from poseda.lifters.priors import kinematic_prior, trajectory_prior
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class PoseFormerConfig(TransformerConfig):
     """Channels of each joint's token; a frame's token has this times the joints."""
     depth: int = 4
     """Spatial blocks, and as many temporal ones."""
+    prior: str = "none"
+    """ktp: KTPFormer's two blocks that know the bones and the order of time, before the first blocks; or none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +50,8 @@ class PoseFormer(Lifter):
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.frames, wide))
         self.Spatial_blocks = block_stack(config.depth, dim, *shape, "joints", config.drop_path)
         self.blocks = block_stack(config.depth, wide, *shape, "frames", config.drop_path)
+        self.spatial_prior = kinematic_prior(config.prior, dim, *shape, self.skeleton)
+        self.temporal_prior = trajectory_prior(config.prior, wide, *shape, config.frames)
         self.Spatial_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.Temporal_norm = nn.LayerNorm(wide, eps=BLOCK_EPS)
         self.weighted_mean = nn.Conv1d(config.frames, 1, 1)
@@ -64,6 +69,7 @@ class PoseFormer(Lifter):
     def _tokens(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, T, J·dim), each frame from itself alone."""
         x: Tensor = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed
+        x = self.spatial_prior(x)
         for block in self.Spatial_blocks:
             x = block(x)
         return self.Spatial_norm(x).flatten(2)  # type: ignore[no-any-return]
@@ -71,6 +77,7 @@ class PoseFormer(Lifter):
     def _over_time(self, tokens: Tensor) -> Tensor:
         """(B, T, J·dim) -> (B, 1, J·dim)."""
         x = (tokens + self.Temporal_pos_embed)[:, :, None]  # (B, T, 1, J·dim): a frame is one token
+        x = self.temporal_prior(x)
         for block in self.blocks:
             x = block(x)
         return self.weighted_mean(self.Temporal_norm(x[:, :, 0]))  # type: ignore[no-any-return]

@@ -138,16 +138,34 @@ class NonLocal(nn.Module):
 
 
 class GraphNonLocal(nn.Module):
-    """NonLocal on (N, J, channels), under the name that the published weights have."""
+    """NonLocal on (N, J, channels), whose weights have the published name "nonlocal" in a state.
+
+    That is a Python keyword, of which programs by torch.export cannot make an attribute.
+    """
 
     def __init__(self, channels: int, skeleton: Skeleton) -> None:
         super().__init__()
-        self.add_module("nonlocal", NonLocal(channels, skeleton))  # a Python keyword: no attribute
+        self.layer = NonLocal(channels, skeleton)
+        self.register_state_dict_post_hook(_published_name)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_own_name)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, J, channels) -> (N, J, channels)."""
-        layer = self.get_submodule("nonlocal")
-        return layer(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+        return self.layer(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+def _published_name(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    _rename(state, prefix + "layer.", prefix + "nonlocal.")
+
+
+def _own_name(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    _rename(state, prefix + "nonlocal.", prefix + "layer.")
+
+
+def _rename(state: dict[str, Tensor], old: str, new: str) -> None:
+    """Keys that begin with `old` begin with `new`, in place."""
+    for key in [key for key in state if key.startswith(old)]:
+        state[new + key.removeprefix(old)] = state.pop(key)
 
 
 class SemGCN(Lifter):

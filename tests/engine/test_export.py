@@ -47,6 +47,23 @@ def test_every_lifter_can_be_traced_for_any_batch(name):
         torch.testing.assert_close(sigma, expected.log_sigma.exp()[:batch], rtol=1e-4, atol=1e-2)
 
 
+VARIANTS = [
+    ("semgcn", {"non_local": True}),
+    ("motionbert", {"units": "image"}),
+    ("videopose3d", {"frames": 1}),
+    ("convformer", {"padding": "circular", "mixing": "sum"}),
+    ("hot", {"ties": "none"}),
+    ("mixste", {"prior": "ktp"}),
+    ("poseformer", {"prior": "ktp"}),
+]
+"""Options that put other operations into the program."""
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_variants_are_written_and_read_back(name, options, tmp_path):
+    assert export_lifter(tiny(name, **options), tmp_path / "lifter.pt2").difference_mm <= 1e-3
+
+
 def test_an_exported_program_runs_without_the_lifter(tmp_path):
     lifter = tiny("simplebaseline")
     export_lifter(lifter, tmp_path / "lifter.pt2")

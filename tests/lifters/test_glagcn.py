@@ -89,3 +89,18 @@ def test_only_whole_windows_are_lifted():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ConfigError, match=f"option {next(iter(options))}="):
         create_lifter("glagcn", **options)
+
+
+def test_each_level_leaves_a_third_of_the_frames_and_adds_the_middle_of_each_three():
+    lifter = stirred("glagcn", frames=9, channels=8).double()
+    keypoints = torch.randn(2, 9, 17, 2, dtype=torch.float64)
+    with torch.no_grad():
+        coordinates = lifter.data_bn(keypoints.reshape(2, 9, 34).transpose(1, 2))
+        x = lifter.expand_gcn(coordinates.view(2, 17, 2, 9).permute(0, 2, 3, 1))
+        for plain, strided in zip(lifter.layers_tcngcn[::2], lifter.layers_tcngcn[1::2], strict=True):
+            y = strided(plain(x))
+            assert y.shape[2] == x.shape[2] // 3
+            x = torch.stack([y[:, :, t] + x[:, :, 3 * t + 1] for t in range(y.shape[2])], 2)
+        metres = torch.stack([lifter.fc.weight[:, :, 0] @ x[b, :, 0] for b in range(2)]) + lifter.fc.bias[:, None]
+        found = lifter(keypoints).pose[:, 0]
+    torch.testing.assert_close(found[:, 1:], 1000 * metres.transpose(1, 2)[:, 1:], rtol=1e-9, atol=1e-6)

@@ -5,7 +5,7 @@ import torch
 
 from poseda.errors import ConfigError
 from poseda.lifters import create_lifter
-from poseda.lifters.hot import select_frames
+from poseda.lifters.hot import CrossAttention, select_frames
 from tests.lifters.published import check_lifter, count, layout, parity, shapes, stirred
 
 
@@ -98,3 +98,28 @@ def test_it_lifts_windows():
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         create_lifter("hot", **options)
+
+
+def test_recovery_is_attention_of_each_query_to_the_kept_frames_of_its_joint_by_loops():
+    layer = CrossAttention(6, 2).double()
+    queries, kept = torch.randn(1, 5, 6, dtype=torch.float64), torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        q, k, v = layer.linear_q(queries)[0], layer.linear_k(kept), layer.linear_v(kept)
+        expected = torch.zeros(2, 5, 4, 6, dtype=torch.float64)
+        for b in range(2):
+            for t in range(5):
+                for j in range(4):
+                    heads = []
+                    for part in (slice(0, 3), slice(3, 6)):
+                        scores = [float(q[t, part] @ k[b, s, j, part]) / 3**0.5 for s in range(3)]
+                        weights = torch.tensor(scores, dtype=torch.float64).softmax(0)
+                        heads.append(sum(weights[s] * v[b, s, j, part] for s in range(3)))
+                    expected[b, t, j] = layer.proj(torch.cat(heads))
+        torch.testing.assert_close(layer(queries, kept), expected, rtol=0, atol=1e-12)
+
+
+def test_equally_dense_frames_are_ordered_by_time_whatever_the_batch_and_the_run():
+    pairs = torch.randn(1, 6, 4).repeat_interleave(2, 1)  # each frame twice: every density is tied
+    alone = select_frames(pairs, 4, 2)
+    assert torch.equal(select_frames(pairs.expand(3, -1, -1), 4, 2), alone.expand(3, -1))
+    assert (alone % 2 == 0).all()  # of each pair the first, since the second is at no distance from it

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from poseda.lifters import create_lifter
-from poseda.lifters.ktpformer import GraphConv, GraphLayer, KTPFormer, normalise_graph
+from poseda.lifters.ktpformer import KTPFormer
+from poseda.lifters.priors import GraphConv, GraphLayer, normalise_graph
 from poseda.skeleton import get_skeleton
 from tests.lifters.published import check_lifter, count, layout, shapes, stirred
 

@@ -111,3 +111,21 @@ def test_it_lifts_windows():
 def test_unknown_variant_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="xs"):
         create_lifter("motionagformer", variant="m")
+
+
+def test_a_layer_weighs_attention_first_and_graph_second_both_of_the_same_input():
+    layer = stirred("motionagformer", dim=8, layers=1, heads=2, frames=4).layers[0].double()
+    x = torch.randn(2, 4, 17, 8, dtype=torch.float64)
+    with torch.no_grad():
+        streams = []
+        for kind in ("att", "graph"):
+            y = x
+            for axis in ("spatial", "temporal"):
+                branch = getattr(layer, f"{kind}_{axis}")
+                y = y + branch.layer_scale_1 * branch.mixer(branch.norm1(y))
+                y = y + branch.layer_scale_2 * branch.mlp(branch.norm2(y))
+            streams.append(y)
+        scores = torch.cat(streams, -1) @ layer.fusion.weight.T + layer.fusion.bias
+        shares = scores.exp() / scores.exp().sum(-1, keepdim=True)
+        expected = shares[..., :1] * streams[0] + shares[..., 1:] * streams[1]
+        torch.testing.assert_close(layer(x), expected, rtol=1e-10, atol=1e-10)

@@ -32,7 +32,7 @@ class Learner:
 
     def __init__(self, lifter: Lifter, recipe: Recipe, critic: nn.Module | None) -> None:
         if not lifter.sees_screen or lifter.reads_confidence:
-            raise ConfigError("iso lifts reprojected screen keypoints: take a lifter of view=screen without confidence.")
+            raise ConfigError("iso reprojects onto the screen: it takes lifters of view=screen without confidence.")
         self.lifter, self.recipe = lifter, recipe
         self.critic = critic if recipe.weight_adversarial > 0 else None
         self.before, self.after = context(lifter)
