@@ -2,9 +2,10 @@
 
     python experiments/comparison/run.py cmu17.npz hdm05_17.npz --seeds 0 1 2 --methods gpa poseda
 
-One source model and one oracle are trained for each pair of domains, lifter and seed; each method starts from it.
-A run is a `python -m poseda.adapt` of its own, whose folder holds everything; finished runs are not repeated, and
-an interrupted one goes on. `methods.json` names the methods and their options: add a line to compare one more.
+One source model and one oracle are trained for each pair of domains, lifter, view and seed; each method starts from the
+one of its view. The share of the gap is that between the source model and the oracle that see the screen. A run is a
+`python -m poseda.adapt` of its own, whose folder holds everything; finished runs are not repeated, and an interrupted
+one goes on. `methods.json` names the methods and their options: add a line to compare one more.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SOURCE_ONLY, ORACLE = "source only", "oracle (target-trained)"
+SCREEN = "screen"
 METHODS = Path(__file__).with_name("methods.json")
 PAIRS = {  # name -> rig of CMU, rig of HDM05, which of them is the source
     "cmu-hdm05": ("h36m", "3dhp_test", "cmu"),
     "cmu-hdm05train": ("h36m", "3dhp_vnect8", "cmu"),
     "hdm05-cmu": ("h36m", "3dhp_test", "hdm05"),
 }
-COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "n_mpjpe": "N-MPJPE"}
+NOISES = ("none", "cpn", "hrnet")
+COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "n_mpjpe": "N-MPJPE", "mpjve": "MPJVE"}
 
 
 @dataclass(frozen=True)
@@ -37,32 +42,42 @@ class Case:
     pair: str
     lifter: str
     noise: str
+    body: float
     out: Path
     cmu: Path
     hdm05: Path
     steps: int
     threads: int
+    lifter_options: tuple[str, ...] = ()
 
     def options(self, seed: int) -> list[str]:
         """Options of both domains, the lifter and the schedule."""
         cmu_rig, hdm_rig, source = PAIRS[self.pair]
-        cmu = {"name": "motion", "path": self.cmu.resolve(), "rig": cmu_rig, "test_subjects": '["16","35"]'}
-        hdm05 = {"name": "motion", "path": self.hdm05.resolve(), "rig": hdm_rig}
+        cmu = {"path": self.cmu, "rig": cmu_rig, "test_subjects": '["16","35"]', "every": 2}
+        hdm05 = {"path": self.hdm05, "rig": hdm_rig}
         first, second = (cmu, hdm05) if source == "cmu" else (hdm05, cmu)
-        words = [f"source.{key}={value}" for key, value in first.items() if key != "name"]
-        words += [f"target.{key}={value}" for key, value in second.items() if key != "name"]
+        second["path"] = resized(second["path"], self.body, self.out)
+        words = [f"source.{key}={value}" for key, value in first.items()]
+        words += [f"target.{key}={value}" for key, value in second.items()]
         words += ["source=motion", "target=motion", f"lifter={self.lifter}", f"target.noise={self.noise}"]
-        words += ["source.every=2"] if source == "cmu" else ["target.every=2"]
         words += [f"train.steps={self.steps}", "train.batch_size=512", f"adapt.steps={self.steps * 3 // 5}"]
-        return [*words, f"seed={seed}", f"threads={self.threads}", f"out={self.out}"]
+        return [*words, *self.lifter_options, f"seed={seed}", f"threads={self.threads}", f"out={self.out}"]
 
-    def name(self, method: str) -> str:
-        return f"{self.pair}-{self.lifter}-{self.noise}-{method.replace(', ', '-').replace(' ', '-')}"
+    def name(self, run: str) -> str:
+        size = "" if self.body == 1 else f"-body{self.body:g}"
+        lifter = "".join([self.lifter, *(option.partition(".")[2] for option in self.lifter_options)])
+        return f"{self.pair}-{lifter}-{self.noise}{size}-{run.replace(', ', '-').replace(' ', '-')}"
 
-    def folder(self, method: str, seed: int) -> Path | None:
+    def folder(self, run: str, seed: int) -> Path | None:
         """Where a run has left its results; None where it has not."""
-        found = sorted(self.out.glob(f"*/{self.name(method)}/seed{seed}/results.json"))
+        found = sorted(self.out.glob(f"*/{self.name(run)}/seed{seed}/results.json"))
         return found[0].parent if found else None
+
+    def same_source(self) -> Iterator[Case]:
+        """Cases whose source model is this one's: the target has no say in it."""
+        for pair in (name for name, facts in PAIRS.items() if facts[2] == PAIRS[self.pair][2]):
+            for noise in NOISES:
+                yield replace(self, pair=pair, noise=noise, body=1.0)
 
 
 def main() -> None:
@@ -73,35 +88,72 @@ def main() -> None:
     parser.add_argument("hdm05", type=Path)
     parser.add_argument("--pair", choices=PAIRS, default="cmu-hdm05")
     parser.add_argument("--lifter", default="simplebaseline_small")
-    parser.add_argument("--noise", default="none", help="detector noise on the target's 2D")
+    parser.add_argument("--lifter-options", nargs="+", default=[], metavar="KEY=VALUE", help="lifter.frames=9, ...")
+    parser.add_argument("--noise", choices=NOISES, default="none", help="detector noise on the target's 2D")
+    parser.add_argument("--body", type=float, default=1.0, help="size of the target's people over their own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(methods), choices=list(methods), metavar="NAME")
     parser.add_argument("--steps", type=int, default=2000, help="of the source model; adaptation: 3/5 of them")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
+    parser.add_argument("--table", action="store_true", help="run nothing; print what there is")
     arguments = parser.parse_args()
-    given = {name: getattr(arguments, name) for name in ("pair", "lifter", "noise", "cmu", "hdm05", "steps", "threads")}
-    case = Case(out=arguments.out.resolve(), **given)
-    for seed in arguments.seeds:
-        run(case, "source", {"stages": [], "options": ["oracle=true"]}, seed, None)
-        for method in arguments.methods:
-            run(case, method, methods[method], seed, case.folder("source", seed))
-    print(table(case, {name: methods[name] for name in arguments.methods}, arguments.seeds))
+    given = {name: getattr(arguments, name) for name in ("pair", "lifter", "noise", "body", "steps", "threads")}
+    files = {"cmu": arguments.cmu.resolve(), "hdm05": arguments.hdm05.resolve()}
+    case = Case(out=arguments.out.resolve(), lifter_options=tuple(arguments.lifter_options), **files, **given)
+    chosen = {name: methods[name] for name in arguments.methods}
+    for seed in [] if arguments.table else arguments.seeds:
+        for name, recipe in chosen.items():
+            source = start(case, view_of(recipe), seed)
+            run(case, run_of(name, recipe), recipe, seed, source)
+    print(table(case, chosen, arguments.seeds))
 
 
-def run(case: Case, method: str, recipe: Mapping[str, Any], seed: int, source: Path | None) -> None:
+def view_of(recipe: Mapping[str, Any]) -> str:
+    """What the method's lifter sees: each view has a source model of its own."""
+    return str(recipe.get("view", SCREEN))
+
+
+def run_of(name: str, recipe: Mapping[str, Any]) -> str:
+    """The run that holds a method's row: its own, unless another one has it too."""
+    return str(recipe.get("run", name))
+
+
+def source_name(view: str) -> str:
+    return "source" if view == SCREEN else f"source {view}"
+
+
+def start(case: Case, view: str, seed: int) -> Path:
+    """The source model of a view; it and the oracle are made where they are missing, as are those of the screen."""
+    for each in dict.fromkeys([SCREEN, view]):
+        ends = {"stages": [], "view": each, "options": ["oracle=true"]}
+        run(case, source_name(each), ends, seed, trained(case, each, seed))
+    found = trained(case, view, seed)
+    assert found is not None
+    return found
+
+
+def trained(case: Case, view: str, seed: int) -> Path | None:
+    """A source model of this view and seed, trained for whichever target; None where there is none."""
+    folders = (other.folder(source_name(view), seed) for other in case.same_source())
+    files = (folder / "source.safetensors" for folder in folders if folder)
+    return next((file for file in files if file.is_file()), None)
+
+
+def run(case: Case, name: str, recipe: Mapping[str, Any], seed: int, source: Path | None) -> None:
     """One adaptation, unless it is there; its seconds are kept beside it."""
-    if case.folder(method, seed):
+    if case.folder(name, seed):
         return
-    words = [*case.options(seed), f"name={case.name(method)}", f"stages=[{','.join(recipe['stages'])}]", "rows=last"]
-    words += [f"checkpoint={source / 'source.safetensors'}"] if source else []
-    print(f"seed {seed}: {method}", file=sys.stderr, flush=True)
+    words = [*case.options(seed), f"name={case.name(name)}", f"stages=[{','.join(recipe['stages'])}]", "rows=last"]
+    words += [f"lifter.view={view_of(recipe)}"]
+    words += [f"checkpoint={source}"] if source else []
+    print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
     begin = processor_seconds()
     done = subprocess.run([sys.executable, "-m", "poseda.adapt", *words, *recipe.get("options", [])],
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"{method}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
-    folder = case.folder(method, seed)
+        raise SystemExit(f"{name}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
+    folder = case.folder(name, seed)
     assert folder is not None
     (folder / "seconds.json").write_text(json.dumps(processor_seconds() - begin))
 
@@ -112,48 +164,75 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def resized(path: Path, body: float, out: Path) -> Path:
+    """The motion file with people `body` times as large, who walk where they walked."""
+    if body == 1:
+        return path
+    made = out / f"{path.stem}-body{body:g}.npz"
+    if not made.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        with np.load(path) as file:
+            np.savez(made, **{name: enlarged(file[name], body) for name in file.files})
+    return made
+
+
+def enlarged(poses: np.ndarray[Any, Any], body: float) -> np.ndarray[Any, Any]:
+    """Poses (T, J, 3) m, z up, about the point of the floor below the root."""
+    floor = poses[:, :1] * np.array([1, 1, 0], poses.dtype)
+    return (floor + body * (poses - floor)).astype(poses.dtype)
+
+
 def table(case: Case, methods: Mapping[str, Mapping[str, Any]], seeds: list[int]) -> str:
     """Markdown: a row a method, mean ± standard deviation over seeds, and the share of the gap that it closes."""
-    titles = ["method", *COLUMNS.values(), "gap closed %", "CPU min"]
+    titles = ["method", *COLUMNS.values(), "gap closed %", "CPU min", "seeds"]
     lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
-    for label, key in ((SOURCE_ONLY, SOURCE_ONLY), (ORACLE, ORACLE)):
-        lines.append(line(label, list(rows_of(case, "source", seeds, key)), None))
+    for view in dict.fromkeys([SCREEN, *map(view_of, methods.values())]):
+        for key in (SOURCE_ONLY, ORACLE):
+            label = key if view == SCREEN else f"{key}, {view}"
+            lines += line(label, list(rows_of(case, source_name(view), seeds, key)), [])
     for name, recipe in methods.items():
-        found = list(rows_of(case, name, seeds, None))
-        lines.append(line(f"{name}: {' '.join(recipe['stages'])}", found, list(minutes(case, name, seeds))))
-    return "\n".join([*lines, f"\n{case.pair}, {case.lifter}, noise {case.noise}, seeds {' '.join(map(str, seeds))}"])
+        where = run_of(name, recipe)
+        found = list(rows_of(case, where, seeds, recipe.get("row")))
+        lines += line(f"{name}: {' '.join(recipe['stages'])}", found, list(minutes(case, where, seeds)))
+    size = "" if case.body == 1 else f", bodies of {case.body:g}"
+    lifter = " ".join([case.lifter, *case.lifter_options])
+    return "\n".join([*lines, f"\n{case.pair}, {lifter}, noise {case.noise}{size}"])
 
 
-def rows_of(case: Case, method: str, seeds: list[int], key: str | None) -> Iterator[dict[str, float]]:
-    """Values of one row (the last where key is None) of each seed, with the share of the gap."""
+def rows_of(case: Case, run: str, seeds: list[int], number: int | str | None) -> Iterator[dict[str, float]]:
+    """Values of one row, by name or place (the last where it is None), of each finished seed, with the gap's share."""
     for seed in seeds:
-        rows = read(case, method, seed)
-        ends = read(case, "source", seed)
-        start, best = (ends[name]["values"]["mpjpe"] for name in (SOURCE_ONLY, ORACLE))
-        values = rows[key or list(rows)[-1]]["values"]
-        yield {**values, "closed": 100 * (start - values["mpjpe"]) / (start - best)}
+        if not case.folder(run, seed) or not case.folder("source", seed):
+            continue
+        rows, ends = read(case, run, seed), read(case, "source", seed)
+        first, best = (ends[name]["values"]["mpjpe"] for name in (SOURCE_ONLY, ORACLE))
+        key = number if isinstance(number, str) else list(rows)[-1 if number is None else number]
+        values = rows[key]["values"]
+        yield {**values, "closed": 100 * (first - values["mpjpe"]) / (first - best)}
 
 
-def read(case: Case, method: str, seed: int) -> dict[str, Any]:
-    folder = case.folder(method, seed)
+def read(case: Case, run: str, seed: int) -> dict[str, Any]:
+    folder = case.folder(run, seed)
     assert folder is not None
     return dict(json.loads((folder / "results.json").read_text())["results"]["rows"])
 
 
-def minutes(case: Case, method: str, seeds: list[int]) -> Iterator[float]:
-    """Processor time of each run, scoring of both rows and figures included."""
+def minutes(case: Case, run: str, seeds: list[int]) -> Iterator[float]:
+    """Processor time of each run, scoring of its rows and figures included."""
     for seed in seeds:
-        folder = case.folder(method, seed)
+        folder = case.folder(run, seed)
         if folder and (folder / "seconds.json").is_file():
             yield json.loads((folder / "seconds.json").read_text()) / 60
 
 
-def line(label: str, rows: list[dict[str, float]], times: list[float] | None) -> str:
+def line(label: str, rows: list[dict[str, float]], times: list[float]) -> list[str]:
+    """The row of a table, or none where no run has finished."""
+    if not rows:
+        return []
     cells = [spread([row[key] for row in rows]) for key in COLUMNS]
-    closed = spread([row["closed"] for row in rows], 0)
-    return f"| {label} | {' | '.join(cells)} | {closed} | {statistics.mean(times):.1f} |" if times else (
-        f"| {label} | {' | '.join(cells)} | {closed} | |"
-    )
+    cells += [spread([row["closed"] for row in rows], 0)]
+    cells += [f"{statistics.mean(times):.1f}" if times else "", str(len(rows))]
+    return [f"| {label} | {' | '.join(cells)} |"]
 
 
 def spread(values: list[float], digits: int = 1) -> str:

@@ -129,7 +129,7 @@ class _Adaptation:
         """A row for each prefix of the stages; prefixes that train alike share one training."""
         final = self.lifter
         groups = _shared_trainings([self._class(label) for label in self.job.stages])
-        for group in groups if self.job.rows == "all" else [group[-1:] for group in groups[-1:]]:
+        for group in groups if self.job.rows == "all" else groups[-1:]:
             labels = self.job.stages[: group[-1]]
             stages = [self._build(label) for label in labels]
             lifter = copy.deepcopy(self.lifter)
@@ -148,7 +148,8 @@ class _Adaptation:
             )
             for length in group:
                 final = finish_stages(copy.deepcopy(lifter), self.clips, stages[:length], self.facts)
-                shown = stages[length - 1 : length] if self.job.rows == "all" else stages
+                together = self.job.rows == "last" and length == group[0]
+                shown = stages[0 if together else length - 1 : length]
                 label = " ".join(f"+ {stage.label}" for stage in shown)
                 self._score(label, final, stages[:length])
                 if selection is not None:

@@ -146,7 +146,8 @@ class AdaptJob(Run):
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     """Adaptation."""
     rows: Literal["all", "last"] = "all"
-    """all: a row for each stage that is added; last: source only and all stages together, which trains once."""
+    """all: a row for each stage that is added; last: source only, and what one training of all stages gives, without
+    and with those that act at test time alone."""
     oracle: bool = False
     """Also train on the target's own labels: the row that shows what could be reached at best."""
     protocol: str = "official17"
