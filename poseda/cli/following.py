@@ -93,23 +93,24 @@ def _answer(lines: Iterator[tuple[int, bytes | None]], stream: PoseStream, job: 
     reader = LineReader(job, stream.lifter.skeleton)
     answered = broken = 0
 
-    def write(answers: list[dict[str, Any]]) -> int:
+    def write(answers: list[dict[str, Any]]) -> None:
+        nonlocal answered
         for answer in answers:
             sink.write(json.dumps(answer, allow_nan=False) + "\n")
+            answered += 1  # before the flush, which who interrupts may have waited for
         if answers:
             sink.flush()
-        return len(answers)
 
     try:
         for place, text in lines:
             try:
-                answered += write(_step(stream, reader.read(text)))
+                write(_step(stream, reader.read(text)))
             except PosedaError as error:
                 broken += 1
                 _say(f"line {place}: {error}")
     except KeyboardInterrupt:
         _say("interrupted")
-    answered += write([_told(pose) for pose in stream.reset()])
+    write([_told(pose) for pose in stream.reset()])
     _say(f"{answered} frames answered, {broken} lines not understood, {stream.resets} stretches without a reset.")
 
 
