@@ -60,14 +60,20 @@ def test_a_file_is_answered_as_predict_does(archive: Path, checkpoint: Path, lin
 
 def test_a_pipe_is_answered_line_by_line_and_ends_cleanly(checkpoint: Path, lines: list[str]) -> None:
     words = [sys.executable, "-m", "poseda.predict", f"checkpoint={checkpoint}", "follow=true", "input=-", *SIZE]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     assert process.stdin and process.stdout and process.stderr
     for number in range(3):  # each answer is there before the next question is asked
         process.stdin.write(lines[number] + "\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["frame"] == number
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    try:
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
     assert process.stderr.read().splitlines() == [
         "interrupted",
         "3 frames answered, 0 lines not understood, 1 stretches without a reset.",
