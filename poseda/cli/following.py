@@ -98,7 +98,6 @@ def _answer(lines: Iterator[tuple[int, bytes | None]], stream: PoseStream, job: 
         for answer in answers:
             answered += 1  # before the writing, which who interrupts may have waited for
             sink.write(json.dumps(answer, allow_nan=False) + "\n")
-        answered += len(answers)  # before they are out: whoever reads them may interrupt at once
         if answers:
             sink.flush()
 

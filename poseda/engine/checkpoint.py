@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from poseda.errors import CheckpointError, MissingDataError, PosedaError
 from poseda.files.atomic import atomic_write as atomic_write
@@ -24,6 +25,7 @@ NORMALISATION = "screen-width"
 """Input convention of all lifters: x / w * 2 - 1, y / w * 2 - h / w (geometry.camera.normalise_screen)."""
 HEADER_LIMIT = 8 << 20
 _STORED = {"float32": torch.float32, "float16": torch.float16}
+_DRAWS = ("normal_", "uniform_")
 _SAFETENSORS_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64"}
 
 
@@ -151,6 +153,18 @@ def _read_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, An
     return header
 
 
+class _ShapesAlone(TorchFunctionMode):
+    """Draws nothing while a network is made on the meta device, where the first draw imports torch._dynamo (1.3 s)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func.__name__ in _DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
 def _expected_tensors(
     path: Path, header: dict[str, Any], allow: Collection[str], into: Lifter | None
 ) -> dict[str, Tensor]:
@@ -161,7 +175,7 @@ def _expected_tensors(
         raise CheckpointError(f"{path}: holds the lifter '{name:.100}', which is not one of poseda's; {hint}.")
     if into is None:
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _ShapesAlone():
                 lifter = create_lifter(name, seed=0, **header["options"])
         except (PosedaError, TypeError) as error:
             raise CheckpointError(f"{path}: its options do not make a {name}: {one_line(error)}") from error
