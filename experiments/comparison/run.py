@@ -124,10 +124,12 @@ def source_name(view: str) -> str:
 
 
 def start(case: Case, view: str, seed: int) -> Path:
-    """The source model of a view; it and the oracle are made where they are missing, as are those of the screen."""
+    """The source model of a view, trained where it is missing, as are source model and oracle of the screen."""
     for each in dict.fromkeys([SCREEN, view]):
-        ends = {"stages": [], "view": each, "options": ["oracle=true"]}
-        run(case, source_name(each), ends, seed, trained(case, each, seed))
+        known = trained(case, each, seed)
+        if known is None or each == SCREEN:
+            ends = {"stages": [], "view": each, "options": ["oracle=true"]}
+            run(case, source_name(each), ends, seed, known)
     found = trained(case, view, seed)
     assert found is not None
     return found
