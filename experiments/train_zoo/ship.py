@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from recipe import Model
 
+from poseda.cli.calibrating import split_takes, take_name
 from poseda.data.clips import LabelledClips
 from poseda.data.domains import DomainConfig, load_domain
 from poseda.data.noise import add_detector_noise
@@ -19,7 +21,10 @@ from poseda.engine.evaluate import evaluate_lifter
 from poseda.engine.facts import FACTS, measure_facts
 from poseda.errors import CheckpointError
 from poseda.lifters.base import Lifter
-from poseda.lifters.inference import lift_clips
+from poseda.metrics.calibration.sparsification import sparsify
+from poseda.uncertainty.base import Lifting
+from poseda.uncertainty.calibrated import fit_uncertainty
+from poseda.uncertainty.own import Own, OwnConfig
 from poseda.zoo.check import check_entry
 from poseda.zoo.index import FOLDER, INDEX, digest
 
@@ -93,20 +98,32 @@ def make_card(lifter: Lifter, trained: Mapping[str, Any], model: Model, test: La
     }
 
 
-def _uncertainty(lifter: Lifter, test: LabelledClips) -> dict[str, float] | None:
-    """How well the expected errors (E||error||) agree with the errors, the root left out; None without a sigma head."""
-    lifted = lift_clips(lifter, test)
-    if lifted.sigma is None:
+def _uncertainty(lifter: Lifter, test: LabelledClips) -> dict[str, Any] | None:
+    """How well the expected errors E||error|| of the lifter's own head hold, the root left out; None without a head, or
+    with one held-out take only.
+
+    One factor a joint is fitted on every second held-out take; the others are scored, as the head says it and with it.
+    """
+    if not lifter.has_sigma or len({take_name(sequence) for sequence in test.sequences}) < 2:
         return None
-    root = test.skeleton.root
-    others = [joint for joint in range(test.skeleton.num_joints) if joint != root]
-    error = (lifted.poses - test.poses + test.poses[:, root, None]).norm(dim=-1)[:, others].flatten()
-    expected = lifted.sigma[:, others].flatten()
-    correlation = torch.corrcoef(torch.stack([error, expected]).double())[0, 1]
+    fit, score = split_takes(test, 0.5)
+    assert score is not None
+    held_out, seen = Lifting.of(lifter, fit), Lifting.of(lifter, score)
+    calibrated = fit_uncertainty(Own(OwnConfig(), lifter), held_out, recalibrate="temperature")
+    stated = {
+        "as trained": replace(calibrated, recalibration=None).of(seen),
+        "one factor a joint": calibrated.of(seen),
+    }
+    joints = calibrated.of(seen)
+    curve = sparsify(seen.error().norm(dim=-1).flatten(), joints.stated.sigma.flatten())
     return {
-        "expected_mm": float(expected.double().mean()),
-        "error_mm": float(error.double().mean()),
-        "correlation": float(correlation),
+        "law": calibrated.density.name,
+        "frames": score.num_frames,
+        **{name: predicted.score().values for name, predicted in stated.items()},
+        "sparsification": {
+            name: {f"{removed} %": float(getattr(curve, name)[removed]) for removed in (0, 10, 25, 50, 75, 90)}
+            for name in ("curve", "oracle")
+        },
     }
 
 

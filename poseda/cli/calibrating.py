@@ -7,10 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from poseda.cli.models import open_job_lifter
 from poseda.cli.schema import CalibrateJob, EvaluateJob, PredictJob
 from poseda.data.clips import LabelledClips, Provenance, Sequence
 from poseda.data.domains import load_domain
-from poseda.engine.official import open_lifter
 from poseda.engine.records import Column, format_table
 from poseda.engine.runtime import resolve_device
 from poseda.errors import ConfigError, DataError
@@ -52,7 +52,7 @@ def calibration_table(rows: dict[str, Calibration], data: Provenance) -> str:
 def run_calibration(job: CalibrateJob) -> str:
     """Fit on held-out people of the source, write the file; returns what is to be said of it."""
     device = resolve_device(job.device)
-    lifter, card = open_lifter(job.checkpoint)
+    lifter, card = open_job_lifter(job.checkpoint, job.source_model)
     lifter = lifter.to(device)
     estimator = build_estimator(job, lifter)
     domain = load_domain(job.source, root=job.data.root, require=job.data.require, skeleton=lifter.skeleton.name)

@@ -85,7 +85,7 @@ def check_predict(job: PredictJob) -> None:
 def check_calibrate(job: CalibrateJob) -> None:
     """Raise a PosedaError for the first thing wrong with a `calibrate` job."""
     check_machine(job)
-    check_file(job.checkpoint, "checkpoint")
+    check_lifter(job.checkpoint, job.source_model)
     check_domain(job.source, "source")
     choose(job.uncertainty, list_estimators(), "uncertainty")
     for path in job.ensemble.checkpoints:

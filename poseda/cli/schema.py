@@ -236,6 +236,8 @@ class CalibrateJob(Machine):
 
     checkpoint: str = ""
     """The lifter: a checkpoint that train or adapt wrote, or an official one (docs/lifters.md)."""
+    source_model: str = ""
+    """In place of checkpoint=: a source model by name; python -m poseda.models lists them."""
     source: DomainConfig = field(default_factory=DomainConfig)
     """The labelled domain that the lifter was trained on; its test people are those that it never saw."""
     uncertainty: str = "posthoc"

@@ -72,7 +72,7 @@ def test_the_command_trains_writes_the_card_and_goes_on_where_it_stopped(
     assert card["settings"]["source"]["path"] == "people.npz" and card["half_precision"]["stored"] == "float16"
     assert set(card["spread"]["mpjpe"]) == {"0", "1"} and card["time"]["threads"] == 1
     text = render_card(Entry(name, "0" * 64, 1), card)
-    for part in ("seed 0:", "seed 1:", "Known limits:", card["command"], "expected error"):
+    for part in ("seed 0:", "seed 1:", "Known limits:", card["command"]):
         assert part in text
     times = [path.stat().st_mtime_ns for path in sorted(runs.glob("*/*/*/lifter.safetensors"))]
     assert zoo["run"].main(words) == 0
