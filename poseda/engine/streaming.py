@@ -23,8 +23,8 @@ from torch import Tensor
 from poseda.errors import ConfigError, DataError, ShapeError, choose
 from poseda.geometry.boxes import pixel_box
 from poseda.geometry.camera import Camera
-from poseda.geometry.perspective import rotate
 from poseda.geometry.root import root_from_keypoints
+from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.inference import mean_of_both, mirror_keypoints
 from poseda.lifters.views import Seen

@@ -19,7 +19,7 @@ from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera, normalise_screen
-from poseda.geometry.perspective import rotate
+from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.inference import mirror_keypoints
 from poseda.lifters.views import Seen

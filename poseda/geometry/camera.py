@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poseda.errors import ShapeError
+from poseda.geometry.rotations import rotate
 
 _SHAPES: dict[str, tuple[int, ...]] = {"radial": (3,), "tangential": (2,), "R": (3, 3), "t": (3,)}
 _NEWTON_STEPS = 5
@@ -195,11 +196,11 @@ class Camera:
 
     def world_to_camera(self, points: Tensor) -> Tensor:
         """(N, ..., 3) mm in the world -> (N, ..., 3) mm in the camera frame."""
-        return _rotate(self.R, points) + _per_camera(self.t, points)
+        return rotate(self.R, points) + _per_camera(self.t, points)
 
     def camera_to_world(self, points: Tensor) -> Tensor:
         """(N, ..., 3) mm in the camera frame -> (N, ..., 3) mm in the world."""
-        return _rotate(self.R.mT, points - _per_camera(self.t, points))
+        return rotate(self.R.mT, points - _per_camera(self.t, points))
 
     def in_front(self, points: Tensor, minimum: float = 0.0) -> Tensor:
         """(N, ..., 3) mm in the camera frame -> (N, ...) bool: more than `minimum` mm before the camera."""
@@ -207,7 +208,7 @@ class Camera:
 
     def centre(self) -> Tensor:
         """(N, 3) mm: where the cameras stand in the world."""
-        return _rotate(self.R.mT, -self.t)
+        return rotate(self.R.mT, -self.t)
 
 
 def _stretch(value: Tensor, count: int) -> Tensor:
@@ -219,11 +220,6 @@ def _per_camera(values: Tensor, like: Tensor) -> Tensor:
     """(N, ...) camera values with 1s after N, so that they broadcast over `like` (N, ..., same last dims)."""
     extra = like.ndim - values.ndim
     return values.reshape(values.shape[0], *(1,) * extra, *values.shape[1:]) if extra > 0 else values
-
-
-def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
-    """(N, 3, 3) times (N, ..., 3). Not a matmul: under TF32 or autocast that would cost millimetres."""
-    return (_per_camera(rotation, points.unsqueeze(-2)) * points.unsqueeze(-2)).sum(-1)
 
 
 def has_extrinsics(cameras: Camera) -> Tensor:

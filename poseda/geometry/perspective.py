@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from poseda.geometry.camera import Camera
+from poseda.geometry.rotations import rotate
 
 NEAREST_COSINE = 0.05
 """Rays of 87 degrees or more from the new axis are drawn at 87: they have no place in the image."""
@@ -42,12 +43,6 @@ def rotate_rays(rotation: Tensor, rays: Tensor) -> Tensor:
     turned = rotate(rotation, torch.cat([rays, torch.ones_like(rays[..., :1])], -1))
     length: Tensor = torch.linalg.vector_norm(turned, dim=-1, keepdim=True)
     return turned[..., :2] / torch.maximum(turned[..., 2:], NEAREST_COSINE * length)
-
-
-def rotate(rotation: Tensor, points: Tensor) -> Tensor:
-    """(B, 3, 3) times (B, ..., 3); not a matmul, which TF32 would round by millimetres."""
-    shape = (rotation.shape[0], *(1,) * (points.ndim - 2), 3, 3)
-    return (rotation.reshape(shape) * points.unsqueeze(-2)).sum(-1)
 
 
 def homography(old: Camera, new: Camera, rotation: Tensor) -> Tensor:

@@ -41,6 +41,12 @@ def _unit(vector: Tensor, eps: float) -> Tensor:
     return vector / length.clamp_min(eps)
 
 
+def rotate(rotation: Tensor, points: Tensor) -> Tensor:
+    """(N, 3, 3) times (N, ..., 3). Not a matmul: under TF32 or autocast that would cost millimetres."""
+    shape = (rotation.shape[0], *(1,) * (points.ndim - 2), 3, 3)
+    return (rotation.reshape(shape) * points.unsqueeze(-2)).sum(-1)
+
+
 def rotate_about_axis(vectors: Tensor, axis: Tensor, angle: Tensor) -> Tensor:
     """Vectors (..., 3) turned about unit axes (..., 3) by angles (...) in radians -> (..., 3), units kept.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from poseda.errors import ConfigError, ShapeError
 from poseda.geometry.camera import denormalise_screen, normalise_screen
-from poseda.geometry.perspective import rotate
+from poseda.geometry.rotations import rotate
 from poseda.lifters.views import VIEWS, Seen, fill_missing, get_view, look
 from poseda.skeleton import Skeleton, get_skeleton
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.errors import ConfigError, ShapeError
 from poseda.geometry.camera import normalise_screen
-from poseda.geometry.perspective import rotate
+from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode
 from poseda.lifters.tiling import Merge
 from poseda.lifters.tiling import lifting_batches as lifting_batches

@@ -33,9 +33,8 @@ from poseda.engine.supervised import METRE, mirror_batch
 from poseda.errors import ConfigError, choose
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import vertical
-from poseda.geometry.perspective import rotate
 from poseda.geometry.root import root_from_keypoints
-from poseda.geometry.rotations import rotate_about_axis
+from poseda.geometry.rotations import rotate, rotate_about_axis
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import mirror_keypoints, mirror_poses
 from poseda.stages.averaging import follow, warm_decay

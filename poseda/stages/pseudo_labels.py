@@ -34,7 +34,7 @@ from poseda.geometry.bones import bone_lengths
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import Camera
 from poseda.geometry.root import root_from_keypoints
-from poseda.geometry.rotations import yaw_matrix
+from poseda.geometry.rotations import rotate, yaw_matrix
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import lift_clips
 from poseda.skeleton import Skeleton
@@ -129,12 +129,6 @@ def heading(frames: Tensor) -> Tensor:
     return torch.atan2(frames[..., 1, 0], frames[..., 0, 0])
 
 
-def rotated(matrix: Tensor, points: Tensor) -> Tensor:
-    """(N, 3, 3) times (N, ..., 3); not a matmul, which TF32 would round by millimetres."""
-    shape = (matrix.shape[0], *(1,) * (points.ndim - 2), 3, 3)
-    return (matrix.reshape(shape) * points.unsqueeze(-2)).sum(-1)
-
-
 @torch.no_grad()
 def make_labels(
     lifter: Lifter, clips: UnlabelledClips, keep_reprojection: float, keep_symmetry: float, nearest_joint_mm: float
@@ -226,7 +220,7 @@ class PseudoLabels(Stage):
         middle = source.poses.shape[1] // 2
         centre = source.poses[:, middle, self.root]
         turn, exists = self._turn(source, drawn, theirs)
-        poses = rotated(turn, source.poses - centre[:, None, None]) + self.labels.roots[drawn][:, None, None]
+        poses = rotate(turn, source.poses - centre[:, None, None]) + self.labels.roots[drawn][:, None, None]
         usable = exists & (poses[..., 2] > self.config.nearest_joint_mm).flatten(1).all(-1)
         taken = chosen & usable  # where a window cannot be placed like its label it stays as it was, with weight 0
         weight = source.weight * (taken | ~chosen).to(source.weight.dtype)

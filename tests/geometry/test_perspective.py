@@ -8,7 +8,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from poseda.geometry.camera import Camera
-from poseda.geometry.perspective import homography, level_to_axis, rotate, rotate_rays, swing_to_axis
+from poseda.geometry.perspective import homography, level_to_axis, rotate_rays, swing_to_axis
+from poseda.geometry.rotations import rotate
 
 RAYS = torch.tensor([[0.0, 0.0], [0.3, -0.2], [-1.5, 0.7], [1e-9, 0.0], [0.0, 2.0]], dtype=torch.float64)
 ROTATIONS = (swing_to_axis, level_to_axis)

@@ -12,7 +12,7 @@ from poseda.engine.checkpoint import load_lifter, save_lifter
 from poseda.engine.supervised import TrainConfig, train_lifter, windows_in_view
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera
-from poseda.geometry.perspective import rotate
+from poseda.geometry.rotations import rotate
 from poseda.lifters import create_lifter, list_lifters
 from poseda.lifters.inference import lift_clips, mirror_keypoints, mirror_poses
 from poseda.lifters.views import VIEWS, get_view, look
