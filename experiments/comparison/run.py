@@ -65,7 +65,8 @@ class Case:
 
     def name(self, run: str) -> str:
         size = "" if self.body == 1 else f"-body{self.body:g}"
-        lifter = "".join([self.lifter, *(option.partition(".")[2] for option in self.lifter_options)])
+        options = [option.partition(".")[2].replace("=", "") for option in self.lifter_options]
+        lifter = "-".join([self.lifter, *options])
         return f"{self.pair}-{lifter}-{self.noise}{size}-{run.replace(', ', '-').replace(' ', '-')}"
 
     def folder(self, run: str, seed: int) -> Path | None:

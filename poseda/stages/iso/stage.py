@@ -65,7 +65,7 @@ class ISOConfig:
     """Weight of the squared error in 2D after turning back, as a share of the person's size in the image."""
     weight_adversarial: float = 0.0
     """Weight of (D - 1)² of the turned views (the paper has such a term; experiment=iso takes 0.1, and it made things
-    worse wherever it was tried); 0 trains no discriminator."""
+    worse in most trials); 0 trains no discriminator."""
     critic_steps: int = 500
     """Steps of the discriminator, on the source, before test time."""
     soft_reset: float = 0.05
