@@ -34,10 +34,11 @@ def test_adapt_prints_a_row_a_stage_and_leaves_a_whole_run_folder(folder: Path, 
     printed = capsys.readouterr().out
     for row in ("source only", "+ GPA", "+ LPA", "+ EMA", "+ TTO", "oracle (target-trained)"):
         assert f"\n{row} " in printed
+    assert "\noracle (target-trained) + TTO " in printed
     assert "stand-in data: not a result on the real data set" in printed
     results = json.loads((folder / "results.json").read_text())
     rows = results["results"]["rows"]
-    assert next(iter(rows)) == "source only" and len(rows) == 6
+    assert next(iter(rows)) == "source only" and len(rows) == 7
     assert results["protocol"].startswith("official17") and results["data"][1]["kind"] == "stand-in"
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "domain_gap.png", "bodies.png", "skeletons.png", "stages.png",

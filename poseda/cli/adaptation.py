@@ -66,7 +66,9 @@ class _Adaptation:
         self._score(SOURCE_ONLY, self.lifter, ())
         final = self._adapt()
         if self.job.oracle:
-            self._score(ORACLE, self._oracle(), ())
+            oracle = self._oracle()
+            self._score(ORACLE, oracle, ())
+            self._score_refined(oracle)
         self._write(final)
         return self.results
 
@@ -201,6 +203,16 @@ class _Adaptation:
             folder=self.folder.training("oracle"),
             progress=self.progress("oracle", adapt.steps),
         )
+
+    def _score_refined(self, oracle: Lifter) -> None:
+        """What the run's test-time stages give a lifter that needs no adapting: without it their gain looks like
+        adaptation."""
+        stages = [self._build(label) for label in self.job.stages]
+        stages = [stage for stage in stages if stage.overrides("refine") and not stage.shapes_training()]
+        if stages:
+            run_stages(oracle, self.clips, self.target.train, stages, self.job.adapt, seed=self.job.seed)
+            refined = finish_stages(oracle, self.clips, stages, self.facts)
+            self._score(" + ".join([ORACLE, *(stage.label for stage in stages)]), refined, stages)
 
     def _score(self, label: str, lifter: Lifter, stages: Sequence[Stage]) -> None:
         flip, test = self.protocol.flip, self.target.test

@@ -80,7 +80,7 @@ class Results:
     @property
     def last(self) -> str:
         """The row of the whole pipeline, at its last step."""
-        return [label for label in self.rows if label != ORACLE and not label.endswith(SELECTED)][-1]
+        return [label for label in self.rows if not label.startswith(ORACLE) and not label.endswith(SELECTED)][-1]
 
     def _labelled_sentence(self) -> str:
         errors = self.errors()
@@ -108,7 +108,7 @@ class Results:
         )
 
     def _what(self) -> str:
-        adapted = [x for x in self.rows if x not in (SOURCE_ONLY, ORACLE) and not x.endswith(SELECTED)]
+        adapted = [x for x in self.rows if x != SOURCE_ONLY and not x.startswith(ORACLE) and not x.endswith(SELECTED)]
         return " ".join(adapted).removeprefix("+ ")
 
     def _first(self) -> Row:

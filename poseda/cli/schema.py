@@ -149,7 +149,8 @@ class AdaptJob(Run):
     """all: a row for each stage that is added; last: source only, and what one training of all stages gives, without
     and with those that act at test time alone."""
     oracle: bool = False
-    """Also train on the target's own labels: the row that shows what could be reached at best."""
+    """Also train on the target's own labels: the row that shows what could be reached, and that row refined by the
+    test-time stages."""
     protocol: str = "official17"
     """How the target's test clips are scored: official17, poseaug16 or h36m17."""
     flip: bool | None = None
