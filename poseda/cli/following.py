@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poseda.cli.checks import check_lifter, check_machine
+from poseda.cli.calibrating import asked_uncertainty
+from poseda.cli.checks import check_lifter, check_machine, check_uncertainty
 from poseda.cli.models import open_job_lifter
 from poseda.cli.schema import PredictJob
 from poseda.data.detections.cameras import video_cameras
@@ -67,6 +68,7 @@ def check_follow(job: PredictJob) -> None:
             raise ConfigError(f"{field.name} has no meaning for a stream of one person; leave it out.")
     if job.animation or job.refine or job.lift != LiftConfig():
         raise ConfigError("animation, refine and lift.* are for whole files; leave them out with follow=true.")
+    check_uncertainty(job)
     if job.stream.adapt != "none" and job.flip:
         raise ConfigError("stream.adapt=iso has no mirrored pass; leave flip out.")
 
@@ -209,12 +211,17 @@ def read_lines(
 
 
 def _stream(job: PredictJob, lifter: Lifter, camera: Camera) -> PoseStream:
-    adapter = None
+    adapter = judge = None
     if job.stream.adapt == "iso":
         from poseda.stages.iso.stream import StreamingISO
 
         adapter = StreamingISO(lifter.eval(), camera)
-    return PoseStream(lifter, camera, job.stream, flip=job.flip, max_gap=job.max_gap, adapter=adapter)
+    if (found := asked_uncertainty(job, lifter, job.flip)) is not None:
+        from poseda.uncertainty.stream import StreamingUncertainty
+
+        found.estimator.to(camera.device)
+        judge = StreamingUncertainty(found, lifter, inflate=job.inflate)
+    return PoseStream(lifter, camera, job.stream, flip=job.flip, max_gap=job.max_gap, adapter=adapter, judge=judge)
 
 
 def _told(pose: StreamPose) -> dict[str, Any]:
@@ -223,6 +230,8 @@ def _told(pose: StreamPose) -> dict[str, Any]:
     answer["root"] = None if pose.root is None else _numbers(pose.root)
     if pose.sigma is not None:
         answer["sigma"] = _numbers(pose.sigma)
+    if pose.radius90 is not None:
+        answer["radius90"] = _numbers(pose.radius90)
     return answer
 
 

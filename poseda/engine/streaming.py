@@ -84,7 +84,9 @@ class StreamPose:
     root: Tensor | None
     """(3,) mm in the camera frame, where the pose fits the 2D; None where it fits nowhere."""
     sigma: Tensor | None
-    """(J,) mm, expected errors; None for a lifter without a scale head."""
+    """(J,) mm, expected errors; None for a lifter without a scale head where no judge says them."""
+    radius90: Tensor | None = None
+    """(J,) mm, the ball that holds the joint with 90 %, by the judge; None without one."""
 
 
 class Adapter(Protocol):
@@ -100,6 +102,19 @@ class Adapter(Protocol):
         """Forget what was learned."""
 
 
+class Judge(Protocol):
+    """Who says how far the poses of a stream may be off."""
+
+    def judge(
+        self, keypoints: Tensor, confidence: Tensor, camera: Camera, poses: Tensor, sigma: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Expected errors and 90 % radii (N, J) mm of frames (N, J, 2) px, (N, J), with poses (N, J, 3) mm and what
+        the lifter's own head says (N, J) mm."""
+
+    def reset(self) -> None:
+        """Forget the stretch."""
+
+
 class PoseStream:
     """Lifts frame by frame; `push` returns the poses that are ready, in the order of the frames."""
 
@@ -112,9 +127,11 @@ class PoseStream:
         flip: bool = False,
         max_gap: int = 4,
         adapter: Adapter | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """`camera` is the one camera of the stream; `flip` averages with the mirrored input. Puts the lifter in
         evaluation mode."""
+        self.judge = judge
         self.lifter, self.camera, self.config = lifter.eval(), camera, config or StreamConfig()
         self.flip, self.max_gap, self.adapter = flip, max_gap, adapter
         self.window = _Window(lifter, self.config.latency)
@@ -154,8 +171,9 @@ class PoseStream:
         self.resets += self.count > 0
         self.count = self.next = 0
         self.last = None
-        if self.adapter is not None:
-            self.adapter.reset()
+        for part in (self.adapter, self.judge):
+            if part is not None:
+                part.reset()
         return ready
 
     def _take(self, frame: StreamFrame, emitted: bool) -> list[StreamPose]:
@@ -210,9 +228,12 @@ class PoseStream:
         keypoints = torch.stack([frame.keypoints for frame in seen])
         confidence = torch.stack([frame.confidence for frame in seen])
         root, valid = root_from_keypoints(poses, self.camera.expand(len(seen)).unproject(keypoints), confidence)
-        fits = valid.tolist()
+        fits, radius = valid.tolist(), None
+        if self.judge is not None:
+            sigma, radius = self.judge.judge(keypoints, confidence, self.camera, poses, sigma)
+        sigmas, radii = ([None] * len(seen) if some is None else list(some) for some in (sigma, radius))
         return [
-            StreamPose(frame.number, poses[i], root[i] if fits[i] else None, None if sigma is None else sigma[i])
+            StreamPose(frame.number, poses[i], root[i] if fits[i] else None, sigmas[i], radii[i])
             for i, frame in enumerate(seen)
         ]
 

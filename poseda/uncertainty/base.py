@@ -63,6 +63,8 @@ class Estimator(nn.Module):
 
     Config: ClassVar[type[Any]]
     name: ClassVar[str]
+    frame_by_frame: ClassVar[bool] = False
+    """Whether it reads no more of a clip than each frame's own 2D, pose and sigma, so that it can follow a stream."""
 
     def __init__(self, config: Any, lifter: Lifter) -> None:
         super().__init__()

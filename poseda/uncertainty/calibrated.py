@@ -30,14 +30,15 @@ class Uncertainty:
     """(J,) mm: median residuals on the held-out people, for inflation."""
 
     @torch.no_grad()
-    def of(self, seen: Lifting, *, inflate: bool = False) -> Predicted:
-        """What is stated of each joint but the root. `inflate` widens it by the clips' own residuals."""
+    def of(self, seen: Lifting, *, inflate: bool = False, factor: Tensor | None = None) -> Predicted:
+        """What is stated of each joint but the root. `inflate` widens it by the clips' own residuals, or by a given
+        `factor` (J,)."""
         sigma, covariance = self.estimator(seen)
         stated = Stated(sigma, self.density, covariance)
         stated = self.recalibration.apply(stated) if self.recalibration else stated
         if inflate:
             assert self.reference is not None
-            factor = inflation(seen, self.reference)
+            factor = inflation(seen, self.reference) if factor is None else factor
             stated = stated.scaled(factor[moving_joints(self.estimator.skeleton, factor.device)])
         return Predicted(seen, stated, self.recalibration)
 

@@ -21,6 +21,7 @@ class Constant(Estimator):
 
     Config = ConstantConfig
     name = "constant"
+    frame_by_frame = True
     joint_sigma: Tensor
 
     def __init__(self, config: ConstantConfig, lifter: Lifter) -> None:

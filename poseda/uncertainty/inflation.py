@@ -48,5 +48,9 @@ def typical_residual(seen: Lifting) -> Tensor:
 
 def inflation(seen: Lifting, reference: Tensor) -> Tensor:
     """Factors (J,), at least 1, of sigma on clips whose residuals exceed `reference` (J,) mm, those of the source."""
-    ratio = typical_residual(seen) / reference.to(seen.lifted.poses)
-    return ratio.nan_to_num(1.0).clamp_min(1.0)
+    return growth(typical_residual(seen), reference)
+
+
+def growth(typical: Tensor, reference: Tensor) -> Tensor:
+    """Factors (J,), at least 1, for median residuals (J,) mm beside those of the source; 1 where one is NaN."""
+    return (typical / reference.to(typical)).nan_to_num(1.0).clamp_min(1.0)

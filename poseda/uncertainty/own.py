@@ -21,6 +21,7 @@ class Own(Estimator):
 
     Config = OwnConfig
     name = "own"
+    frame_by_frame = True
 
     def __init__(self, config: OwnConfig, lifter: Lifter) -> None:
         super().__init__(config, lifter)

@@ -52,6 +52,7 @@ class Posthoc(Estimator):
 
     Config = PosthocConfig
     name = "posthoc"
+    frame_by_frame = True
     config: PosthocConfig
     centre: Tensor
     spread: Tensor

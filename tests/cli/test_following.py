@@ -18,10 +18,17 @@ from poseda.cli.following import LONGEST_LINE, LineReader, read_lines
 from poseda.data.archive import load_archive
 from poseda.data.detections.options import DetectionOptions
 from poseda.engine.checkpoint import load_lifter, save_lifter
-from poseda.errors import DataError
+from poseda.errors import ConfigError, DataError
 from poseda.lifters import create_lifter
 from poseda.lifters.inference import lift_clips
+from poseda.metrics.calibration import get_density
 from poseda.skeleton import get_skeleton
+from poseda.uncertainty import estimator_class
+from poseda.uncertainty.base import Lifting
+from poseda.uncertainty.calibrated import Uncertainty
+from poseda.uncertainty.files import save_uncertainty
+from poseda.uncertainty.recalibration import Recalibration
+from poseda.uncertainty.stream import StreamingUncertainty
 
 SIZE = ["width=1000", "height=1000", "focal=[1000]", "layout=h36m17", "threads=1"]
 SIZE += ["stream.jump=0", "stream.scale_jump=0"]
@@ -101,9 +108,39 @@ def test_learning_along_the_stream_changes_poses_and_ends_with_a_reset(
     assert torch.equal(found[1][:2], found[1][2:])
 
 
+def test_a_calibrated_file_says_of_a_stream_what_it_says_of_the_whole_file(
+    archive: Path, checkpoint: Path, lines: list[str]
+) -> None:
+    clips, (lifter, _) = load_archive(archive), load_lifter(checkpoint)
+    seen = Lifting.of(lifter, clips)
+    estimator = estimator_class("own")(estimator_class("own").Config(), lifter)
+    scale = torch.linspace(0.5, 2, 16)
+    reference = torch.full((17,), 5.0)
+    found = Uncertainty(estimator, get_density("laplace"), False, Recalibration("temperature", scale), reference)
+    save_uncertainty("own.safetensors", found, lifter, {})
+    Path("in.jsonl").write_text("\n".join(lines))
+    words = [f"checkpoint={checkpoint}", "follow=true", "input=in.jsonl", "stream.idle=0.1", *SIZE]
+    assert predict.main([*words, "output=out.jsonl", "uncertainty=own.safetensors"]) == 0
+    rows = [json.loads(row) for row in Path("out.jsonl").read_text().splitlines()]
+    expected = found.of(seen).lifted()
+    for key in ("sigma", "radius90"):
+        told = torch.tensor([row[key] for row in rows])
+        torch.testing.assert_close(told, getattr(expected, key), rtol=1e-3, atol=0.01)
+
+
+def test_what_looks_at_whole_clips_cannot_follow(checkpoint: Path, capsys: Any) -> None:
+    lifter = load_lifter(checkpoint)[0]
+    cls = estimator_class("flip")
+    found = Uncertainty(cls(cls.Config(), lifter), get_density("laplace"), False, None, torch.ones(17))
+    with pytest.raises(ConfigError, match="whole clips"):
+        StreamingUncertainty(found, lifter)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["input=-", "uncertainty=none.safetensors"], "no such file"),
+        (["input=-", "inflate=true"], "uncertainty=FILE"),
         (["input=clip.mp4"], "input=FILE.jsonl"),
         (["input=none.jsonl"], "no such file"),
         (["input=-", "output=poses.npz2"], "output=FILE.jsonl"),
