@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_threads
+from poseda.cli.app import Command, run_command, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import AdaptJob
@@ -43,7 +43,7 @@ def adapt(job: AdaptJob) -> None:
     from poseda.engine.progress import Progress
 
     check_adapt(job)
-    use_threads(job.threads)
+    use_machine(job)
     with run_folder(job) as folder:
         results = run_adaptation(job, Progress)
     print(results.table())

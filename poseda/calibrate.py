@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_threads
+from poseda.cli.app import Command, run_command, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import CalibrateJob
@@ -33,7 +33,7 @@ def calibrate(job: CalibrateJob) -> None:
     from poseda.cli.checks import check_calibrate
 
     check_calibrate(job)
-    use_threads(job.threads)
+    use_machine(job)
     print(run_calibration(job))
 
 

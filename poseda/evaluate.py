@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_threads
+from poseda.cli.app import Command, run_command, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import EvaluateJob
@@ -51,7 +51,7 @@ def evaluate(job: EvaluateJob) -> None:
     from poseda.lifters.inference import lift_clips
 
     check_evaluate(job)
-    use_threads(job.threads)
+    use_machine(job)
     device = resolve_device(job.device)
     lifter, card = open_job_lifter(job.checkpoint, job.source_model)
     protocol = job_protocol(job)

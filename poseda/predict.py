@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_threads
+from poseda.cli.app import Command, run_command, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import PredictJob
@@ -52,7 +52,7 @@ def predict(job: PredictJob) -> None:
     from poseda.lifters.inference import lift_clips
     from poseda.stages.tto import TTO
 
-    use_threads(job.threads)
+    use_machine(job, products=not job.follow)  # a frame at a time is too little for oneDNN to gain
     if job.follow:
         from poseda.cli.following import follow
 

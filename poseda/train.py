@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_threads
+from poseda.cli.app import Command, run_command, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import TrainJob
@@ -43,7 +43,7 @@ def train(job: TrainJob) -> None:
     from poseda.zoo import load_source_model
 
     check_train(job)
-    use_threads(job.threads)
+    use_machine(job)
     device = resolve_device(job.device)
     if job.source_model:
         lifter, _ = load_source_model(job.source_model)

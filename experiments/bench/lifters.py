@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import poseda
 from poseda.lifters.base import Lifter
+from poseda.lifters.matmul import use_products
 
 H36M16 = {"skeleton": "h36m16"}
 LITE = {"dim": 256, "mlp_ratio": 4.0}
@@ -111,12 +112,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="lifters or lines to measure, with commas between")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement, at least one run")
     parser.add_argument("--longest", type=float, default=15.0, help="seconds that one run may take")
+    parser.add_argument("--products", default="auto", help="as of every command: auto, torch or onednn")
+    parser.add_argument("--forward", action="store_true", help="leave the training step out")
     return parser.parse_args()
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> str:
     """One line of the table: ours (original's)."""
     torch.set_num_threads(arguments.threads)
+    use_products(arguments.products)
     lifter = poseda.create_lifter(row.name, seed=0, **{"sigma": False} | row.options).to(arguments.device)
     parameters = sum(p.numel() for p in lifter.parameters())
     given = lifter.frames if lifter.output == "seq2seq" else 1
@@ -127,7 +131,7 @@ def measured(row: Row, arguments: argparse.Namespace) -> str:
         expected = taken / batch if taken else expected
         cells.append(("–" if taken is None else rate(batch * given / taken)) + beside(original, "g"))
     batch = 256 if lifter.frames == 1 else max(2, min(64, 256 // lifter.frames))
-    if expected * batch * TRAINING_COST <= arguments.longest:
+    if not arguments.forward and expected * batch * TRAINING_COST <= arguments.longest:
         cells.append(f"{1e3 * training_seconds(lifter.train(), batch, arguments):.0f} (batch {batch})")
     else:
         cells.append("–")

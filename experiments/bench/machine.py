@@ -12,6 +12,7 @@ import torch
 from poseda.data.clips import LabelledClips
 from poseda.data.domains import DomainConfig, load_domain
 from poseda.engine.runtime import resolve_device
+from poseda.lifters.matmul import use_products
 
 
 def options(description: str, batch: int, repeats: int) -> argparse.ArgumentParser:
@@ -19,6 +20,7 @@ def options(description: str, batch: int, repeats: int) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--products", default="auto", help="as of every command: auto, torch or onednn")
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--hidden", type=int, default=1024, help="width of the lifter (SimpleBaseline)")
     parser.add_argument("--repeats", type=int, default=repeats, help="timed runs, of which the median is printed")
@@ -28,9 +30,10 @@ def options(description: str, batch: int, repeats: int) -> argparse.ArgumentPars
 def start(arguments: argparse.Namespace) -> torch.device:
     """Set the threads, print the machine's line and return the device."""
     torch.set_num_threads(arguments.threads)
+    products = use_products(getattr(arguments, "products", "auto"))
     device = resolve_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"torch {torch.__version__}, {arguments.threads} thread(s), {device} ({name})")
+    print(f"torch {torch.__version__}, {arguments.threads} thread(s), {device} ({name}), products by {products}")
     return device
 
 

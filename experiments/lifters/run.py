@@ -31,6 +31,7 @@ from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.files.atomic import atomic_write
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips
+from poseda.lifters.matmul import use_products
 from poseda.metrics.protocols import get_protocol
 from poseda.stages.base import Stage
 from poseda.stages.gpa import GPA
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/lifters"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the clock is that of one thread
+    use_products("auto")
     wanted = arguments.only.split(",") if arguments.only else [case.name for case in CASES]
     cases = [case for case in CASES if case.name in wanted]
     folder = arguments.out / f"{arguments.seconds:g}s-seed{arguments.seed}"

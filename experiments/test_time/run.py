@@ -28,6 +28,7 @@ from poseda.engine.evaluate import evaluate_lifter
 from poseda.engine.official import open_lifter
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import lift_clips
+from poseda.lifters.matmul import use_products
 from poseda.stages.tto import TTO, TTOConfig
 
 NONE = "no optimisation"
@@ -40,6 +41,7 @@ def main() -> None:
     settings: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("settings.json").read_text())
     arguments = options(settings).parse_args()
     torch.set_num_threads(arguments.threads)
+    use_products("auto")
     store = Path(arguments.out) / "results.json"
     done: dict[str, Numbers] = json.loads(store.read_text()) if store.is_file() else {}
     lifters = dict(word.split("=", 1) for word in arguments.lifter)

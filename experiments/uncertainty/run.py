@@ -22,6 +22,7 @@ from torch import Tensor
 from poseda.cli.calibrating import split_takes
 from poseda.data.domains import DomainConfig, load_domain, load_test
 from poseda.engine.official import open_lifter
+from poseda.lifters.matmul import use_products
 from poseda.metrics.calibration import Stated, get_density
 from poseda.uncertainty import estimator_class
 from poseda.uncertainty.base import Estimator, Lifting
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    use_products("auto")
     rows = json.loads(args.rows.read_text()) if args.rows.is_file() else []
     for checkpoint in args.checkpoints:
         others = [other for other in args.checkpoints if other != checkpoint]

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poseda.errors import ConfigError
+
+if TYPE_CHECKING:
+    from poseda.cli.schema import Machine
 
 HELP_WORDS = {"--help", "-h", "help"}
 
@@ -47,8 +50,10 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
 
         show(help_text(command))
         return 0
+    from poseda.lifters.matmul import kept_products
+
     try:
-        with quiet_libraries():
+        with quiet_libraries(), kept_products():
             return launch(command, work, arguments)
     except KeyboardInterrupt:
         again = shlex.join(word for word in arguments if word != "resume=never")
@@ -145,9 +150,13 @@ def hydra_environment(command: Command, arguments: Sequence[str]) -> Iterator[No
             os.environ["HYDRA_FULL_ERROR"] = full
 
 
-def use_threads(count: int) -> None:
-    """Limit PyTorch's CPU threads; 0 leaves its own choice."""
-    if count:
+def use_machine(job: Machine, *, products: bool = True) -> None:
+    """Set PyTorch's CPU threads, and who multiplies where there is much to multiply."""
+    from poseda.lifters.matmul import use_products
+
+    if job.threads:
         import torch
 
-        torch.set_num_threads(count)
+        torch.set_num_threads(job.threads)
+    if products:
+        use_products(job.products)

@@ -67,6 +67,9 @@ class Machine(Job):
     """Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N."""
     threads: int = 0
     """CPU threads that PyTorch may use; 0 leaves its own choice."""
+    products: Literal["auto", "torch", "onednn"] = "auto"
+    """Who multiplies float32 matrices on a CPU: auto (oneDNN on AMD processors with AVX-512, where it is twice as
+    fast), onednn, or torch for PyTorch's own choice. The last digits of results differ."""
 
     def __post_init__(self) -> None:
         if self.threads < 0:

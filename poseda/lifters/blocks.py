@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import LifterConfig, check_range, init_sigma_head
+from poseda.lifters.matmul import writes_attention
 
 Axis = Literal["joints", "frames"]
 BLOCK_EPS = 1e-6
@@ -86,12 +87,18 @@ class Attention(nn.Module):
         ]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v of (N, heads, L, D), in pieces where N is more than a GPU kernel takes."""
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T) v of (N, heads, L, D), in pieces where N is more than a GPU kernel takes.
+
+    `scale` is 1 / sqrt(D) where it is not given.
+    """
+    if writes_attention(q):
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        return (scale * q @ k.mT).softmax(-1) @ v
     if q.shape[0] <= MAX_BATCH:  # not len(q), which makes a number of the batch of an exported program
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
     pieces = zip(*(torch.split(x, MAX_BATCH) for x in (q, k, v)), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(*piece) for piece in pieces])
+    return torch.cat([F.scaled_dot_product_attention(q, k, v, scale=scale) for q, k, v in pieces])
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

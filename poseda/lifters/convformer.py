@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from poseda.errors import ConfigError, choose
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, gather_frames
-from poseda.lifters.blocks import BLOCK_EPS, DropPath, Mlp, drop_rates, sigma_head
+from poseda.lifters.blocks import BLOCK_EPS, DropPath, Mlp, attend, drop_rates, sigma_head
 
 _PADDINGS = {"zeros": "constant", "replicate": "replicate", "circular": "circular"}
 _MIXINGS = ("softmax", "sum")
@@ -126,7 +126,7 @@ class ConvAttention(nn.Module):
         """(N, tokens, width) -> same."""
         laid = x.transpose(1, 2) if self.over_joints else x
         query, key, value = (self._heads(mix(laid)) for mix in (self.q, self.k, self.v))
-        y = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        y = attend(query, key, value, self.scale)
         y = y.transpose(1, 2).reshape(x.shape)
         return self.proj(y) if self.over_joints else self.proj(y.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
 

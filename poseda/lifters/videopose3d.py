@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +18,8 @@ from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, OutputForm, check_range, init_sigma_head
 
 _WIDTHS = {1: (1,) * 5, **{3**levels: (3,) * levels for levels in range(1, 6)}}
+_MANY_FRAMES = 4096
+"""Frames in all windows of a batch, from which on convolutions are faster on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ class VideoPose3D(Lifter):
 
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, T, J, 2) -> (B, channels, T')."""
-        if keypoints.shape[1] == self.frames:
+        single = keypoints.shape[1] == self.frames  # one window, not a sequence of them
+        if single and not self._many(keypoints):
             return self._encode_window(keypoints.flatten(2)).transpose(1, 2)
         x = keypoints.flatten(2).transpose(1, 2)  # (B, 2J, T)
+        if single:
+            return self._encode_many(x)
         x = self._activate(F.conv1d(x, self.expand_conv.weight), self.expand_bn)
         spacing = self.widths[0]  # frames between two taps of the next dilated layer
         for (wide, wide_norm, point, point_norm), width in zip(self._blocks(), self.widths[1:], strict=True):
@@ -93,6 +99,21 @@ class VideoPose3D(Lifter):
         for (wide, wide_norm, point, point_norm), width in zip(self._blocks(), self.widths[1:], strict=True):
             y = self._activate_last(_taps(x, width), wide, wide_norm)
             x = x[:, width // 2 :: width] + self._activate_last(y, point, point_norm)  # the skip is the centre frame
+        return x
+
+    def _many(self, keypoints: Tensor) -> bool:
+        """Whether a CPU is faster with convolutions than with products (experiments/bench/plain.py)."""
+        if self.frames == 1 or torch.compiler.is_compiling():  # an exported program has one form for all batches
+            return False
+        many = keypoints.shape[0] * keypoints.shape[1] >= _MANY_FRAMES
+        return many and keypoints.device.type == "cpu" and not torch.is_grad_enabled()
+
+    def _encode_many(self, x: Tensor) -> Tensor:
+        """Windows (B, 2J, frames) -> (B, channels, 1), as `_encode_window`."""
+        x = self._activate(F.conv1d(x, self.expand_conv.weight, stride=self.widths[0]), self.expand_bn)
+        for (wide, wide_norm, point, point_norm), width in zip(self._blocks(), self.widths[1:], strict=True):
+            y = self._activate(F.conv1d(x, wide, stride=width), wide_norm)
+            x = x[:, :, width // 2 :: width] + self._activate(F.conv1d(y, point), point_norm)
         return x
 
     def decode(self, latent: Tensor) -> LifterOutput:

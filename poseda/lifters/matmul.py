@@ -1,0 +1,100 @@
+"""Which library multiplies float32 matrices on a CPU.
+
+PyTorch's x86 builds use MKL, which leaves the wide instructions of AMD's processors idle; oneDNN, which every build
+has too, uses them and is twice as fast there (experiments/bench). PyTorch hands products over to oneDNN where their
+precision may fall to bfloat16. That is a permission: oneDNN makes use of it on processors with matrix units (AMX)
+alone, and computes in float32 on all others. Whether it does is tried out here before it is relied on.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from poseda.errors import ConfigError, choose
+
+Products = Literal["auto", "torch", "onednn"]
+_ALLOWED = "bf16"
+_ROUNDING = 1e-5
+"""Relative error of a product that float32 stays below (4e-7 here), and bfloat16 does not (3e-3)."""
+_LONGEST_WRITTEN = 128
+"""Tokens up to which attention as two products is faster than the fused kernel, while oneDNN multiplies."""
+
+
+def use_products(name: str) -> str:
+    """Choose for this process: auto (oneDNN on AMD processors with AVX-512), torch (PyTorch's own choice) or onednn.
+
+    Returns what was chosen, "torch" or "onednn". Raises ConfigError for another name, and for onednn where this PyTorch
+    or this processor cannot multiply in float32 with it.
+    """
+    choose(name, get_args(Products), "products")
+    if name == "torch" or (name == "auto" and not _gains()):
+        return "torch"
+    before = _switch()
+    try:
+        _set(_ALLOWED)
+        exact = _multiplies_in_float32()
+    except (AttributeError, RuntimeError):  # a PyTorch without this switch
+        exact = False
+    if exact:
+        return "onednn"
+    if before is not None:
+        _set(before)
+    if name == "onednn":
+        raise ConfigError(
+            "products=onednn: this PyTorch or processor would multiply in less than float32; leave it out."
+        )
+    return "torch"
+
+
+@contextmanager
+def kept_products() -> Iterator[None]:
+    """Afterwards products are made as before."""
+    before = _switch()
+    try:
+        yield
+    finally:
+        if before is not None and _switch() != before:
+            _set(before)
+
+
+def writes_attention(query: Tensor) -> bool:
+    """Whether attention of queries (N, heads, L, D) is faster as two products than fused, while oneDNN multiplies."""
+    small = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[-2] <= _LONGEST_WRITTEN
+    return small and _switch() == _ALLOWED and not torch.compiler.is_compiling()
+
+
+def _gains() -> bool:
+    """Whether oneDNN is known to be the faster one here: on AMD processors with AVX-512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and _vendor() == "AuthenticAMD"
+
+
+def _vendor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "AuthenticAMD" if "AuthenticAMD" in platform.processor() else ""
+    return next((line.rpartition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
+def _switch() -> str | None:
+    """PyTorch's precision of oneDNN's products; None for a PyTorch that has no such switch."""
+    backend = getattr(torch.backends.mkldnn, "matmul", None)
+    return getattr(backend, "fp32_precision", None)
+
+
+def _set(precision: str) -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def _multiplies_in_float32() -> bool:
+    left, right = (torch.randn(256, 256, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    exact = left.double() @ right.double()
+    error = ((left @ right).double() - exact).norm() / exact.norm()
+    return bool(error < _ROUNDING)

@@ -1,0 +1,86 @@
+"""Who multiplies: float32 stays float32, attention the same, and the process is left as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from poseda.errors import ConfigError
+from poseda.lifters import matmul
+from poseda.lifters.blocks import attend
+from poseda.lifters.matmul import kept_products, use_products, writes_attention
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    with kept_products():
+        yield
+
+
+@pytest.fixture
+def onednn():
+    try:
+        use_products("onednn")
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("rows, inner, columns", [(1, 64, 64), (17, 34, 48), (512, 1024, 512), (300, 2048, 3)])
+def test_products_are_float32(onednn, rows, inner, columns):
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(rows, inner, generator=generator), torch.randn(columns, inner, generator=generator)
+    exact = left.double() @ right.double().mT
+    assert (F.linear(left, right).double() - exact).norm() < 2e-6 * exact.norm()
+    assert ((left[None] @ right.mT).double() - exact).norm() < 2e-6 * exact.norm()
+
+
+def test_gradients_are_float32(onednn):
+    x = torch.randn(64, 96, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    w = torch.randn(32, 96, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    found = torch.autograd.grad(F.linear(x, w).square().sum(), (x, w))
+    exact = torch.autograd.grad(F.linear(x.double(), w.double()).square().sum(), (x, w))
+    for one, other in zip(found, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_written_out_is_the_fused_one(onednn, scale):
+    q, k, v = torch.randn(3, 5, 2, 9, 8, generator=torch.Generator().manual_seed(0))
+    assert writes_attention(q) and not writes_attention(q.double())
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
+    torch.testing.assert_close(attend(q, k, v, scale).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_auto_takes_onednn_where_it_gains_and_nowhere_else(monkeypatch):
+    before = matmul._switch()
+    monkeypatch.setattr(matmul, "_gains", lambda: False)
+    assert use_products("auto") == "torch" and matmul._switch() == before
+    monkeypatch.setattr(matmul, "_gains", lambda: True)
+    monkeypatch.setattr(matmul, "_multiplies_in_float32", lambda: True)
+    if before is not None:
+        with kept_products():
+            assert use_products("auto") == "onednn" and writes_attention(torch.zeros(1, 1, 9, 8))
+        assert matmul._switch() == before and not writes_attention(torch.zeros(1, 1, 9, 8))
+
+
+def test_a_processor_that_would_round_to_bfloat16_is_left_alone(monkeypatch):
+    before = matmul._switch()
+    monkeypatch.setattr(matmul, "_gains", lambda: True)
+    monkeypatch.setattr(matmul, "_multiplies_in_float32", lambda: False)
+    assert use_products("auto") == "torch" and matmul._switch() == before
+    with pytest.raises(ConfigError, match="products=onednn"):
+        use_products("onednn")
+    assert matmul._switch() == before
+
+
+def test_the_trial_tells_bfloat16_from_float32(monkeypatch):
+    assert matmul._multiplies_in_float32()
+    randn = torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *a, **k: randn(*a, **k).bfloat16())
+    assert not matmul._multiplies_in_float32()
+
+
+def test_another_name_is_refused():
+    with pytest.raises(ConfigError, match="products"):
+        use_products("mkl")
