@@ -87,7 +87,10 @@ def test_one_pose_alone_and_wrong_files_are_refused_in_one_line(clips, lifter, t
         refined(Hypotheses(HypothesesConfig(checkpoints=(str(path),))), lifter, clips)
 
 
-@pytest.mark.parametrize("options", [{"how": "median"}, {"per": "limb"}, {"draws": -1}, {"jitter": 0.0}, {"top": -2}])
+WRONG = [{"how": "median"}, {"per": "limb"}, {"draws": -1}, {"jitter": 0.0}, {"top": -2}, {"flow": -1}]
+
+
+@pytest.mark.parametrize("options", [*WRONG, {"flow_steps": 0}, {"flow_spread": 0.0}])
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         HypothesesConfig(**options)

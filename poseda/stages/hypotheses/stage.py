@@ -6,6 +6,7 @@ trajectory; here each hypothesis gets the root at which it fits best. Any lifter
     its own         where it has `hypothesise`, as a lifter that samples would
     an ensemble     checkpoints of other lifters of the same joints, trained with other seeds or data
     2D draws        the same lifter on keypoints moved by noise as large as a detector's
+    a flow          its poses less errors as it makes them on the source, drawn for each frame (flow.py)
 
 What came in is always the first hypothesis. All others, flips aside, are single passes.
 """
@@ -20,16 +21,21 @@ from typing import Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from poseda.data.clips import UnlabelledClips
+from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.engine.facts import SourceFacts
 from poseda.engine.official import open_lifter
 from poseda.errors import ConfigError, MissingDataError, choose
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips, lift_clips
 from poseda.stages.base import Setting, Stage
 from poseda.stages.hypotheses.aggregation import How, Per, aggregate
+from poseda.stages.hypotheses.flow import ErrorFlow, FlowConfig
+from poseda.uncertainty.base import Lifting
 
 CHUNK = 4096
 """Frames that are aggregated at once."""
+FLOW_FRAMES = 200_000
+"""About how many frames of the source a flow learns from, at most twice as many."""
 
 
 @runtime_checkable
@@ -50,6 +56,14 @@ class HypothesesConfig:
     """Hypotheses from 2D moved by noise."""
     jitter: float = 5.0
     """Standard deviation of that noise in each direction, px."""
+    flow: int = 0
+    """Hypotheses from a flow that is fitted to the lifter's errors on the source."""
+    flow_hidden: int = 512
+    """Width of the flow's three hidden layers."""
+    flow_steps: int = 3000
+    """Steps of Adam with which it is fitted."""
+    flow_spread: float = 1.0
+    """Factor of the errors that it draws: above 1 where the target's are larger than the source's."""
     how: str = "softmax"
     """mean (of all), best (the one that fits the 2D best), softmax (a mean where those count more that fit better)."""
     per: str = "joint"
@@ -62,10 +76,10 @@ class HypothesesConfig:
     def __post_init__(self) -> None:
         choose(self.how, get_args(How), "hypotheses.how")
         choose(self.per, get_args(Per), "hypotheses.per")
-        for name in ("draws", "top"):
+        for name in ("draws", "flow", "top"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"hypotheses.{name}={getattr(self, name)}: must be 0 or more.")
-        for name in ("jitter", "temperature"):
+        for name in ("jitter", "temperature", "flow_hidden", "flow_steps", "flow_spread"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"hypotheses.{name}={getattr(self, name)}: must be above 0.")
 
@@ -81,20 +95,35 @@ class Hypotheses(Stage):
         """`seed` draws the noise; in a pipeline it is the run's."""
         self.config, self.seed = config or HypothesesConfig(), seed
         self.others: list[Lifter] | None = None
+        self.flow: ErrorFlow | None = None
 
     def prepare(self, setting: Setting) -> str:
         """Open the ensemble before anything is trained, and take the run's seed."""
         self.seed = setting.seed
         self._open(setting.lifter)
-        count = len(self.config.checkpoints) + self.config.draws
+        count = len(self.config.checkpoints) + self.config.draws + self.config.flow
         return f"{1 + count} hypotheses, and what the lifter itself may offer, by {self.config.how}"
+
+    def calibrate(self, lifter: Lifter, source: LabelledClips) -> None:
+        """Fit the flow to the finished lifter's errors."""
+        if self.config.flow:
+            config = self.config
+            wanted = FlowConfig(hidden=config.flow_hidden, steps=config.flow_steps, spread=config.flow_spread)
+            self.flow = ErrorFlow(wanted, lifter, self.seed)
+            self.flow.fit(Lifting.of(lifter, source.subsample(max(source.num_frames // FLOW_FRAMES, 1))))
+
+    def calibrate_without_source(self, lifter: Lifter, facts: SourceFacts) -> None:
+        """Everything but a flow does without. Raises ConfigError."""
+        if self.config.flow:
+            raise ConfigError("hypotheses.flow learns the lifter's errors from source clips: give source=NAME.")
 
     def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
         """One pose of the hypotheses; sigma stays that of the first. Raises ConfigError where there is only one."""
-        made = [part for some in self._hypotheses(lifter, clips) for part in some.to(lifted.poses).unbind(1)]
+        made = [part for some in self._hypotheses(lifter, clips, lifted) for part in some.to(lifted.poses).unbind(1)]
         if not made:
             raise ConfigError(
-                f"hypotheses: {lifter.name} gives one pose; say hypotheses.draws=8 or hypotheses.checkpoints=[FILE]."
+                f"hypotheses: {lifter.name} gives one pose; say hypotheses.draws=8, hypotheses.flow=8 or "
+                "hypotheses.checkpoints=[FILE]."
             )
         poses = lifted.poses.clone()
         config = self.config
@@ -106,7 +135,7 @@ class Hypotheses(Stage):
             )  # fmt: skip
         return LiftedClips(poses, lifted.sigma, lifted.covariance)
 
-    def _hypotheses(self, lifter: Lifter, clips: UnlabelledClips) -> Iterator[Tensor]:
+    def _hypotheses(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> Iterator[Tensor]:
         """Poses (F, h, J, 3) mm."""
         generator = torch.Generator(device=clips.keypoints.device).manual_seed(self.seed)
         if isinstance(lifter, Hypothesises):
@@ -117,6 +146,11 @@ class Hypotheses(Stage):
             noise = torch.randn(clips.keypoints.shape, generator=generator, device=generator.device)
             moved = clips.keypoints + self.config.jitter * noise.to(clips.keypoints)
             yield lift_clips(lifter, replace(clips, keypoints=moved)).poses.unsqueeze(1)
+
+        if self.config.flow:
+            if self.flow is None:
+                raise ConfigError("hypotheses.flow is not fitted yet: Hypotheses.calibrate(lifter, source).")
+            yield self.flow.to(lifted.poses).draw(Lifting(lifter, clips, lifted), self.config.flow, generator)
 
     def _open(self, lifter: Lifter) -> list[Lifter]:
         """The ensemble, on the lifter's device. Raises MissingDataError, ConfigError for other joints."""
