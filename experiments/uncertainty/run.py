@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ import torch
 from torch import Tensor
 
 from poseda.cli.calibrating import split_takes
+from poseda.data.clips import LabelledClips
 from poseda.data.domains import DomainConfig, load_domain, load_test
 from poseda.engine.official import open_lifter
+from poseda.lifters.base import Lifter
+from poseda.lifters.inference import LiftedClips
 from poseda.lifters.matmul import use_products
 from poseda.metrics.calibration import Stated, get_density
+from poseda.stages.tto import TTO
 from poseda.uncertainty import estimator_class
 from poseda.uncertainty.base import Estimator, Lifting
 from poseda.uncertainty.calibrated import Uncertainty
@@ -41,7 +46,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "jitter": ("jitter", {}),
 }
 RECALIBRATIONS = ("temperature", "isotonic", "conformal")
-PLACES = ("source", "target", "target, inflated")
+PLACES = ("source", "target", "target, inflated", "target, refined", "target, inflated, refined")
+"""Where errors are scored; refined: those after test-time optimisation, by the uncertainty of the first prediction."""
 MEASURES = {
     "calibration_error": "ECE %", "calibration_error_joint": "by joint %", "coverage90": "in 90 % radius %",
     "radius90": "radius mm", "nll": "NLL", "sharpness": "sigma mm", "ause": "AUSE", "ence": "ENCE %",
@@ -69,6 +75,7 @@ def rows_of(checkpoint: Path, others: list[Path], args: argparse.Namespace) -> I
     clips = {"fit": fit, "source": score, "target": load_test(hdm05, root="data")}
     seen = {name: Lifting.of(lifter, some) for name, some in clips.items() if some is not None}
     train = Lifting.of(lifter, source.train.subsample(args.train_every))
+    refined = replace(seen["target"], lifted=refine(lifter, seen["target"], source.train))
     reference, error = typical_residual(seen["fit"]), seen["fit"].error()
     for method, (name, options) in METHODS.items():
         if method not in args.methods or (name == "ensemble" and not others):
@@ -83,10 +90,18 @@ def rows_of(checkpoint: Path, others: list[Path], args: argparse.Namespace) -> I
             recalibration = fit_recalibration(kind, error, Stated(sigma, law, covariance))
             found = Uncertainty(replay, law, False, recalibration, reference)  # type: ignore[arg-type]
             for place in PLACES:
-                inflate = place.endswith("inflated")
-                values = found.of(seen[place.split(",")[0]], inflate=inflate).score().values
+                said = found.of(seen[place.split(",")[0]], inflate="inflated" in place)
+                said = replace(said, seen=refined) if "refined" in place else said
+                values = said.score().values
                 yield {"checkpoint": checkpoint.name, "seed": checkpoint.parent.name, "method": method,
                        "recalibration": kind, "place": place, **values}  # fmt: skip
+
+
+def refine(lifter: Lifter, seen: Lifting, source: LabelledClips) -> LiftedClips:
+    """The clips' poses after test-time optimisation by its defaults."""
+    stage = TTO()
+    stage.calibrate(lifter, source)
+    return stage.refine(lifter, seen.clips.unlabelled(), seen.lifted)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
