@@ -17,11 +17,11 @@ COMMAND = Command(
     examples=(
         (
             "checkpoint=lifter.safetensors source=h36m output=uncertainty.safetensors",
-            "a head on the frozen lifter, and conformal radii; predict and evaluate take the file as uncertainty=FILE",
+            "the lifter's own head, and conformal radii; predict and evaluate take the file as uncertainty=FILE",
         ),
         (
-            "checkpoint=lifter.safetensors source=h36m uncertainty=own recalibrate=temperature",
-            "the lifter's own head, its size corrected",
+            "checkpoint=lifter.safetensors source=h36m uncertainty=posthoc recalibrate=temperature",
+            "a head on the frozen lifter with a covariance a joint, its size corrected",
         ),
     ),
 )

@@ -244,8 +244,8 @@ class CalibrateJob(Machine):
     """In place of checkpoint=: a source model by name; python -m poseda.models lists them."""
     source: DomainConfig = field(default_factory=DomainConfig)
     """The labelled domain that the lifter was trained on; its test people are those that it never saw."""
-    uncertainty: str = "posthoc"
-    """Where sigma comes from: posthoc (a head on the frozen lifter), own (the lifter's own head), constant (one number
+    uncertainty: str = "own"
+    """Where sigma comes from: own (the lifter's own head), posthoc (a head on the frozen lifter), constant (one number
     a joint), flip, jitter (how far mirrored or noisy looks scatter), ensemble (other seeds)."""
     recalibrate: Literal["temperature", "isotonic", "conformal"] = "conformal"
     """What makes it hold: temperature (one factor a joint), isotonic (a rising curve a joint), conformal (radii of
