@@ -62,6 +62,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--products", default="auto", help="as of every command: auto, torch or onednn")
     parser.add_argument("--only", default="", help="lifters to measure, with commas between")
     parser.add_argument("--frames", type=int, default=300, help="frames of the sequence")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well")

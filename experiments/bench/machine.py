@@ -30,7 +30,7 @@ def options(description: str, batch: int, repeats: int) -> argparse.ArgumentPars
 def start(arguments: argparse.Namespace) -> torch.device:
     """Set the threads, print the machine's line and return the device."""
     torch.set_num_threads(arguments.threads)
-    products = use_products(getattr(arguments, "products", "auto"))
+    products = use_products(arguments.products)
     device = resolve_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"torch {torch.__version__}, {arguments.threads} thread(s), {device} ({name}), products by {products}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from poseda.engine.descent import descend
 from poseda.errors import ConfigError
 from poseda.lifters.base import MM_PER_METRE, Lifter
 from poseda.lifters.inference import screen_keypoints
@@ -89,10 +89,10 @@ class Posthoc(Estimator):
         self.to(inputs.device)
         self.centre, self.spread = inputs.mean(0), inputs.std(0).clamp_min(1e-3)
         self._start(error)
-        self.requires_grad_(True).train()
-        with torch.enable_grad(), seeded(self.config.seed):  # dropout draws from the global generator
+        self.train()
+        with seeded(self.config.seed):  # dropout draws from the global generator
             self._train(inputs, error)
-        self.requires_grad_(False).eval()
+        self.eval()
 
     def _start(self, error: Tensor) -> None:
         """Let the last layer begin at each joint's mean error."""
@@ -106,17 +106,14 @@ class Posthoc(Estimator):
 
     def _train(self, inputs: Tensor, error: Tensor) -> None:
         config = self.config
-        optimizer = torch.optim.Adam(self.parameters(), lr=config.lr)
         generator = torch.Generator().manual_seed(config.seed)
         rows = torch.randint(len(inputs), (config.steps, config.batch_size), generator=generator).to(inputs.device)
-        for index, chosen in enumerate(rows):
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * 0.5 * (1 + math.cos(math.pi * index / config.steps))
-            loss = head_loss(self._head(inputs[chosen]), error[chosen], config.loss)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-            optimizer.step()
+
+        def loss(index: int) -> Tensor:
+            chosen = rows[index]
+            return head_loss(self._head(inputs[chosen]), error[chosen], config.loss)
+
+        descend(self, loss, steps=config.steps, lr=config.lr)
 
     def _head(self, inputs: Tensor) -> Tensor:
         """(N, D) -> (N, J - 1, 1 or 6), bounded."""

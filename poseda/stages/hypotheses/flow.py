@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from poseda.engine.descent import descend
 from poseda.lifters.base import MM_PER_METRE, Lifter
 from poseda.lifters.seeding import seeded
 from poseda.uncertainty.base import Lifting, moving_joints
@@ -70,31 +71,23 @@ class ErrorFlow(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def fit(self, seen: Lifting) -> float:
-        """Learn from labelled clips as a lifter lifted them; returns the mean loss of the last tenth of the steps."""
+    def fit(self, seen: Lifting) -> None:
+        """Learn from labelled clips as a lifter lifted them."""
         given, error = head_input(seen), seen.error().flatten(1) / MM_PER_METRE
         self.to(given.device)
         self.centre, self.width = given.mean(0), given.std(0).clamp_min(1e-3)
         self.shift, self.scale = error.mean(0), error.std(0).clamp_min(LEAST_SPREAD)
         given, error = (given - self.centre) / self.width, (error - self.shift) / self.scale
         generator = torch.Generator().manual_seed(self.seed)
-        config, losses = self.config, []
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
-        self.requires_grad_(True)
-        with torch.enable_grad():
-            for index in range(config.steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = config.lr * 0.5 * (1 + math.cos(math.pi * index / config.steps))
-                rows = torch.randint(len(error), (config.batch_size,), generator=generator).to(error.device)
-                noise = torch.randn(config.batch_size, error.shape[1], generator=generator).to(error)
-                time = torch.rand(config.batch_size, 1, generator=generator).to(error)
-                loss = self.loss(error[rows], noise, time, given[rows])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(loss.detach())
-        self.requires_grad_(False)
-        return float(torch.stack(losses[-max(config.steps // 10, 1) :]).mean())
+        count = self.config.batch_size
+
+        def loss(_: int) -> Tensor:
+            rows = torch.randint(len(error), (count,), generator=generator).to(error.device)
+            noise = torch.randn(count, error.shape[1], generator=generator).to(error)
+            time = torch.rand(count, 1, generator=generator).to(error)
+            return self.loss(error[rows], noise, time, given[rows])
+
+        descend(self, loss, steps=self.config.steps, lr=self.config.lr)
 
     def loss(self, error: Tensor, noise: Tensor, time: Tensor, given: Tensor) -> Tensor:
         """Mean squared distance of the velocity from that of the straight path; all (N, D), time (N, 1), in units."""
