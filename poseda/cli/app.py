@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from poseda.cli.schema import Machine
 
 HELP_WORDS = {"--help", "-h", "help"}
+_SPINS = "3000"
+"""Turns of a waiting OpenMP thread before it sleeps: the least that costs nothing on an idle machine."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
 
         show(help_text(command))
         return 0
+    wait_asleep()
     from poseda.lifters.matmul import kept_products
 
     try:
@@ -62,6 +65,16 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
         return 130
     except Exception as error:
         return explain(error)
+
+
+def wait_asleep() -> None:
+    """Let OpenMP's threads sleep soon when they wait for each other, unless the environment says how they wait.
+
+    By default they spin for milliseconds, and beside another busy process each waits on a core that the thread it waits
+    for could use: training is then several times as slow. OpenMP reads this once, when PyTorch is first imported.
+    """
+    if "torch" not in sys.modules and not os.environ.get("OMP_WAIT_POLICY"):
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
 def show(text: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from poseda.adapt import main
+from poseda.cli.app import wait_asleep
 from poseda.errors import DataError
 
 
@@ -102,3 +103,18 @@ def test_a_command_leaves_argv_and_environment_as_they_were(jobs: Any) -> None:
     before = (list(sys.argv), dict(os.environ))
     main(["seed=1"])
     assert (sys.argv, dict(os.environ)) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_openmp_waits_asleep_unless_the_user_says_how(
+    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(given))
+    wait_asleep()
+    assert os.environ == given  # PyTorch is here: OpenMP has read its settings
+    monkeypatch.delitem(sys.modules, "torch")
+    wait_asleep()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
