@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -66,6 +66,9 @@ class Lifter(nn.Module):
     Config: ClassVar[type[Any]]
     name: str = ""
     slides: bool = False
+    cached_frames: int = 0
+    """Frames of input that a CPU lifts at a time when no gradient is asked for: more of them, and their features leave
+    its caches. 0 for all at once, where large products or work that windows share count for more."""
     skeleton: Skeleton
     frames: int
     output: OutputForm
@@ -94,7 +97,7 @@ class Lifter(nn.Module):
     def forward(self, keypoints: Tensor) -> LifterOutput:
         """Poses (B, T', J, 3) mm, in the axes of the view, of keypoints (B, T, J, inputs) as `see` makes them."""
         self.check_keypoints(keypoints)
-        return self.decode(self.encode(keypoints))
+        return self._in_parts(keypoints, lambda some: self.decode(self.encode(some)))
 
     def lift(self, pixels: Tensor, cameras: Camera) -> LifterOutput:
         """Poses (B, T', J, 3) mm, camera axes, of keypoints (B, T, J, 2) px in cameras (B,)."""
@@ -165,9 +168,27 @@ class Lifter(nn.Module):
 
     def lift_windows(self, frames: Tensor, windows: Tensor, half: bool = False) -> LifterOutput:
         """Poses (B, T', J, 3) mm of windows as `encode_windows` takes them; `half` encodes in bfloat16."""
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
-            latent = self.encode_windows(frames, windows)
-        return self.decode(latent.to(frames))  # in full: bfloat16 would round a joint 1 m away by up to 2 mm
+
+        def lifted(some: Tensor) -> LifterOutput:
+            with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
+                latent = self.encode_windows(frames, some)
+            return self.decode(latent.to(frames))  # in full: bfloat16 would round a joint 1 m away by up to 2 mm
+
+        return self._in_parts(windows, lifted)
+
+    def _in_parts(self, windows: Tensor, run: Callable[[Tensor], LifterOutput]) -> LifterOutput:
+        """What `run` makes of windows (B, T, ...): all at once, or some after the other where `cached_frames` says so.
+
+        Batch norm in training sees the whole batch, a compiled program is of one piece, and a gradient would keep all
+        features anyway.
+        """
+        learns = self.training or torch.is_grad_enabled()
+        if not self.cached_frames or learns or windows.device.type != "cpu" or torch.compiler.is_compiling():
+            return run(windows)
+        count = max(self.cached_frames // self.frames, 1)
+        parts = [run(some) for some in torch.split(windows, count)]
+        scales = [part.log_sigma for part in parts if part.log_sigma is not None]
+        return LifterOutput(torch.cat([part.pose for part in parts]), torch.cat(scales) if scales else None)
 
     @property
     def has_sigma(self) -> bool:

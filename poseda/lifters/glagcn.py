@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.errors import ConfigError
-from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, gather_frames
+from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
 from poseda.lifters.graphs import directed_adjacency
 from poseda.skeleton import Skeleton
@@ -23,9 +23,6 @@ _LEVELS = {3**levels: levels for levels in range(1, 6)}
 _SUBSETS = 3
 _STRIDE = 3
 _SMALL = 1e-6
-_CACHED_FRAMES = 432
-"""Frames of windows that a CPU takes at once: with more, what a layer gives no longer stays in its cache, which costs
-a third of the speed (measured for 27 frames; no published number)."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +135,7 @@ class GLAGCN(Lifter):
 
     Config = GLAGCNConfig
     name = "glagcn"
+    cached_frames = 432
 
     def __init__(self, config: GLAGCNConfig | None = None) -> None:
         config = config or GLAGCNConfig()
@@ -160,14 +158,6 @@ class GLAGCN(Lifter):
             skip = x[:, :, _STRIDE // 2 :: _STRIDE]
             x = skip + self.layers_tcngcn[level + 1](self.layers_tcngcn[level](x))
         return x.mean(2, keepdim=True).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
-
-    def encode_windows(self, frames: Tensor, windows: Tensor) -> Tensor:
-        """Windows (B, T) of frames (N, J, 2) -> (B, 1, J, channels), few at a time on a CPU.
-
-        Nothing is shared between windows: each graph layer's attention is over the whole window.
-        """
-        some = max(_CACHED_FRAMES // self.frames, 1) if frames.device.type == "cpu" else len(windows)
-        return torch.cat([self.encode(gather_frames(frames, part)) for part in torch.split(windows, some)])
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, 1, J, channels) -> poses (B, 1, J, 3) mm."""

@@ -32,6 +32,8 @@ class MixSTEConfig(TransformerConfig):
 class AlternatingLifter(Lifter):
     """Pairs of a spatial and a temporal block with one norm for each kind, and a head on each token."""
 
+    cached_frames = 216
+
     def __init__(self, config: TransformerConfig, options: Mapping[str, object], rates: list[float]) -> None:
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2seq", options=options)
         dim, shape = config.dim, (config.dim, config.heads, config.mlp_ratio)

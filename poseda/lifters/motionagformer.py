@@ -181,6 +181,7 @@ class MotionAGFormer(Lifter):
 
     Config = MotionAGFormerConfig
     name = "motionagformer"
+    cached_frames = 432
 
     def __init__(self, config: MotionAGFormerConfig | None = None) -> None:
         config = config or MotionAGFormerConfig()

@@ -112,6 +112,7 @@ class MotionBERT(Lifter):
 
     Config = MotionBERTConfig
     name = "motionbert"
+    cached_frames = 243
 
     def __init__(self, config: MotionBERTConfig | None = None) -> None:
         config = config or MotionBERTConfig()

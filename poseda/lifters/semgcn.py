@@ -173,6 +173,7 @@ class SemGCN(Lifter):
 
     Config = SemGCNConfig
     name = "semgcn"
+    cached_frames = 64
     slides = True
 
     def __init__(self, config: SemGCNConfig | None = None) -> None:

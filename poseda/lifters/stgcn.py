@@ -164,6 +164,7 @@ class STGCN(Lifter):
 
     Config = STGCNConfig
     name = "stgcn"
+    cached_frames = 256
     slides = True
 
     def __init__(self, config: STGCNConfig | None = None) -> None:

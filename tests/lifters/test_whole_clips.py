@@ -13,8 +13,7 @@ from tests.lifters.published import stirred
 from tests.lifters.test_every_lifter import SMALL
 from tests.lifters.test_inference import LENGTHS, Running, clips
 
-SHARING = ("convformer", "glagcn", "poseformer", "poseformerv2")
-"""Those with windows of their own; GLA-GCN shares nothing, but takes few at a time."""
+SHARING = ("convformer", "poseformer", "poseformerv2")
 
 
 def test_the_lifters_that_encode_windows_in_their_own_way_are_these():
@@ -33,6 +32,22 @@ def test_windows_that_share_frames_have_the_poses_of_windows_alone(name, dtype, 
     assert alone.pose.abs().max() > 100
     torch.testing.assert_close(shared.pose, alone.pose, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(shared.log_sigma, alone.log_sigma, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", list_lifters())
+def test_a_cpu_takes_few_frames_at_a_time_and_gives_the_same_poses(name, monkeypatch):
+    lifter, sizes = stirred(name, **SMALL[name]).double(), []
+    encode = lifter.encode
+    monkeypatch.setattr(lifter, "encode", lambda some: sizes.append(len(some)) or encode(some))
+    monkeypatch.setattr(type(lifter), "cached_frames", 3 * lifter.frames)
+    keypoints = torch.rand(10, lifter.frames, lifter.skeleton.num_joints, lifter.inputs, dtype=torch.float64) * 2 - 1
+    whole = lifter(keypoints)  # a gradient is asked for
+    with torch.no_grad():
+        parts = lifter(keypoints)
+        lifter.train()(keypoints)  # batch norm takes the whole batch
+    assert sizes == [10, 3, 3, 3, 1, 10]
+    torch.testing.assert_close(parts.pose, whole.pose.detach(), rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close(parts.log_sigma, whole.log_sigma.detach(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", SHARING)
