@@ -28,15 +28,15 @@ FEWEST_FRAMES = 50
 MOST_FRAMES = 50_000
 """Frames measured on each side, evenly spread."""
 FIXED_POINT_STEPS = 4
-_JOINTS = ("lankle", "rankle", "lknee", "rknee", "lhip", "rhip", "pelvis", "thorax")
+_JOINTS = ("lankle", "rankle", "lknee", "rknee", "lhip", "rhip", "pelvis", "thorax", "head")
 
 
 def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float, int] | None:
     """Size of the target's people over that of the source's, and the target frames behind it; None: it cannot be said.
 
-    It cannot where a camera has no extrinsics, a joint set lacks legs, pelvis or thorax, hardly anybody stands upright,
-    or the numbers show that the floor is not at z = 0. The height of a standing ankle is measured on the source and
-    grows with the body.
+    It cannot where a camera has no extrinsics, a joint set lacks legs, pelvis, thorax or head, hardly anybody stands
+    upright, or the numbers show that the floor is not at z = 0. The height of a standing ankle is measured on the
+    source and grows with the body.
     """
     if any(not bool(has_extrinsics(clips.cameras).all()) for clips in (source, target)):
         return None
@@ -74,30 +74,32 @@ def _sizes(clips: Clips, keypoints: Tensor, visible: Tensor, ankle: float) -> Te
 def standing_size(
     keypoints: Tensor, visible: Tensor, cameras: Camera, skeleton: Skeleton, ankle: float
 ) -> tuple[Tensor, Tensor]:
-    """Ankle to thorax (N,) mm of people (N, J, 2) px who stand with an ankle at height `ankle` mm; (N,) bool: upright.
+    """Ankle to head (N,) mm of people (N, J, 2) px who stand with an ankle at height `ankle` mm; (N,) bool: upright.
 
-    Lengths in the vertical plane through the nearer of the two places where the ankles' rays meet that height: a lifted
-    foot would be taken for one that stands farther away.
+    Up to the head and not to the thorax, which data sets place up to 5 cm apart. Lengths in the vertical plane through
+    the nearer of the two places where the ankles' rays meet that height: a lifted foot would be taken for one that
+    stands farther away.
     """
     wanted = [skeleton.index(name) for name in _JOINTS]
     rays = cameras.unproject(keypoints[:, wanted])
     rays = torch.cat([rays, torch.ones_like(rays[..., :1])], -1)
-    directions = (cameras.R.mT.unsqueeze(1) * rays.unsqueeze(-2)).sum(-1)  # (N, 8, 3), world
+    directions = (cameras.R.mT.unsqueeze(1) * rays.unsqueeze(-2)).sum(-1)  # (N, 9, 3), world
     centre = cameras.centre()
     ahead = cameras.R[:, 2, :2]
     ahead = ahead / ahead.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     aside = torch.stack([ahead[:, 1], -ahead[:, 0]], -1)
-    forward = (directions[..., :2] * ahead.unsqueeze(1)).sum(-1)  # (N, 8)
+    forward = (directions[..., :2] * ahead.unsqueeze(1)).sum(-1)  # (N, 9)
     across = (directions[..., :2] * aside.unsqueeze(1)).sum(-1) / forward
     climb = directions[..., 2] / forward
     distance = ((ankle - centre[:, 2:]) / climb[:, :2]).masked_fill(climb[:, :2] >= 0, torch.inf).amin(-1)
     plane = torch.stack([across, climb], -1) * distance[:, None, None]
-    ankles, knees, hips, pelvis, thorax = plane[:, 0:2], plane[:, 2:4], plane[:, 4:6], plane[:, 6], plane[:, 7]
+    ankles, knees, hips = plane[:, 0:2], plane[:, 2:4], plane[:, 4:6]
+    pelvis, thorax, head = plane[:, 6], plane[:, 7], plane[:, 8]
     shank, thigh = (knees - ankles).norm(dim=-1), (hips - knees).norm(dim=-1)
     straight = (hips - ankles).norm(dim=-1) > STRAIGHT_LEG * (shank + thigh)
     rise = thorax - pelvis
     upright = (rise[:, 1] > 0) & (rise[:, 0].abs() < LARGEST_LEAN * rise[:, 1]) & straight.any(-1)
     upright = upright & (hips[..., 1] > knees[..., 1]).all(-1) & (knees[..., 1] > ankles[..., 1]).all(-1)
-    size = (shank + thigh).amax(-1) + rise.norm(dim=-1)
+    size = (shank + thigh).amax(-1) + rise.norm(dim=-1) + (head - thorax).norm(dim=-1)
     seen = visible[:, wanted].all(-1) & (forward > 0).all(-1) & distance.isfinite()
     return size, upright & seen
