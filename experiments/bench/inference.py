@@ -35,6 +35,8 @@ ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("convformer", {"frames": 27}),
     ("convformer", {"frames": 81}),
     ("glagcn", {"frames": 27}),
+    ("semgcn", {}),
+    ("stgcn", {}),
     ("motionagformer", {"variant": "xs"}),
     ("motionbert", {"frames": 81}),
     ("mixste", {"frames": 81}),

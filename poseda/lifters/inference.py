@@ -84,7 +84,10 @@ def lift_clips(
     times = keypoints.new_zeros(len(keypoints))
     weight = next((p for p in lifter.parameters() if p.is_floating_point()), keypoints)
     run: Run = partial(lifter.lift_windows, half=config.precision == "bfloat16")
-    run = torch.compile(run) if config.compile else run
+    if config.compile:
+        run = torch.compile(run)
+        if lifter.cached_frames and weight.device.type == "cpu":  # what an uncompiled lifter does by itself
+            batch_size = min(batch_size, max(lifter.cached_frames, lifter.frames))
     with evaluation_mode(lifter):
         batches = lifting_batches(lifter, clips.bounds, batch_size, config.overlap, config.merge)
         for windows, rows, kept in batches:
