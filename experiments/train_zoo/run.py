@@ -90,7 +90,7 @@ def make(model: Model, given: argparse.Namespace) -> Path:
     test = held_out(card, given.motion, given.root if given.source == "h36m" else "no-such-folder")
     write_model(checkpoint, output, model, test, time=json.loads(cost.read_text()) if cost.is_file() else None)
     if len(runs) > 1:
-        add_spread(output, runs)
+        add_spread(output, runs, test)
     return output
 
 

@@ -16,7 +16,7 @@ from poseda.cli.calibrating import split_takes, take_name
 from poseda.data.clips import LabelledClips
 from poseda.data.domains import DomainConfig, load_domain
 from poseda.data.noise import add_detector_noise
-from poseda.engine.checkpoint import atomic_write, describe_lifter, load_lifter, read_card, save_lifter
+from poseda.engine.checkpoint import atomic_write, describe_lifter, load_lifter, save_lifter
 from poseda.engine.evaluate import evaluate_lifter
 from poseda.engine.facts import FACTS, measure_facts
 from poseda.errors import CheckpointError
@@ -127,9 +127,9 @@ def _uncertainty(lifter: Lifter, test: LabelledClips) -> dict[str, Any] | None:
     }
 
 
-def add_spread(model: Path, runs: Mapping[int, Path]) -> None:
-    """Put into a model's card what its command gave with several seeds, full weights, as `train` scored them."""
-    values = {str(seed): read_card(path)[1]["metrics"]["mpjpe"] for seed, path in sorted(runs.items())}
+def add_spread(model: Path, runs: Mapping[int, Path], test: LabelledClips) -> None:
+    """Put into a model's card what its command gave with several seeds, full weights, on the clips of its metrics."""
+    values = {str(n): evaluate_lifter(load_lifter(run)[0], test).values["mpjpe"] for n, run in sorted(runs.items())}
     lifter, card = load_lifter(model)
     half = card["half_precision"]["stored"] == "float16"
     save_lifter(model, lifter, {**card, "spread": {"mpjpe": values}}, half=half)

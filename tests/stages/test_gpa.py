@@ -510,11 +510,11 @@ def on_floor(clips, size, cameras):
 
 
 def looking_down(count, height, distance, seed):
-    """Cameras around the origin at some height, that look at a point 0.9 m above it."""
+    """Cameras around the origin at some height, or at a height each, that look at a point 0.9 m above it."""
     rng = np.random.default_rng(seed)
     rotations, shifts = [], []
-    for angle in rng.uniform(0, 2 * np.pi, count):
-        centre = np.array([distance * np.cos(angle), distance * np.sin(angle), height])
+    for angle, over in zip(rng.uniform(0, 2 * np.pi, count), np.broadcast_to(height, count), strict=True):
+        centre = np.array([distance * np.cos(angle), distance * np.sin(angle), over])
         ahead = np.array([0, 0, 900.0]) - centre
         ahead /= np.linalg.norm(ahead)
         right = np.cross(ahead, [0, 0, 1.0])
@@ -541,6 +541,17 @@ def test_the_size_of_target_bodies_is_found_from_the_floor(standing, size):
     found = relative_size(source, target(size).unlabelled())
     assert found is not None
     assert found[0] == pytest.approx(size, rel=0.025)
+
+
+def test_cameras_that_disagree_show_that_the_floor_lies_elsewhere(standing, make_clips):
+    source, _ = standing
+    rig = looking_down(4, [900.0, 1000.0, 2100.0, 2200.0], 3600.0, 1)
+    right = on_floor(make_clips(sequences=160, frames=5, seed=6, bend=0.15, cameras=rig), 1.0, rig)
+    wrong = right._derive(cameras=replace(rig, t=rig.t + 400 * rig.R[:, :, 2]))  # the floor at -400 mm
+    assert relative_size(source, right.unlabelled()) is not None
+    assert relative_size(source, wrong.unlabelled()) is None
+    alike = wrong.select(lambda sequence: sequence.camera < 2)  # these alone agree, on people of half their size
+    assert relative_size(source, alike.unlabelled()) is not None
 
 
 def test_bodies_are_made_as_large_as_the_targets(standing, small_lifter):

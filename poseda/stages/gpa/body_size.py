@@ -23,6 +23,9 @@ HIGHEST_ANKLE_MM = 250.0
 """Where the source's lower ankle is usually higher than this, or below 0, its world has no floor at z = 0."""
 PLAUSIBLE = (0.5, 2.0)
 """An estimate outside says that the target's floor is not at z = 0 either."""
+LARGEST_DISAGREEMENT = 1.3
+"""Where people are this much larger in one target camera than in another, the floor is not at z = 0: a person then
+changes with the share of the camera's height. Cameras of real takes differ by up to 1.18, with the people they see."""
 FEWEST_FRAMES = 50
 """Fewer upright frames than this on either side give no estimate."""
 MOST_FRAMES = 50_000
@@ -49,26 +52,32 @@ def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float
     ankle = float(cameras.camera_to_world(source.poses[:, ankles])[..., 2].amin(-1).median())
     if not 0 < ankle < HIGHEST_ANKLE_MM:
         return None
-    mine = _sizes(source, project_frames(cameras, source.poses), torch.ones_like(source.visible), ankle)
+    mine, _ = _sizes(source, project_frames(cameras, source.poses), torch.ones_like(source.visible), ankle)
     if len(mine) < FEWEST_FRAMES:
         return None
-    factor, count = 1.0, 0
+    factor = 1.0
     for _ in range(FIXED_POINT_STEPS):
-        theirs = _sizes(target, target.keypoints, target.visible, factor * ankle)
-        count = len(theirs)
-        if count < FEWEST_FRAMES:
+        theirs, seen_by = _sizes(target, target.keypoints, target.visible, factor * ankle)
+        if len(theirs) < FEWEST_FRAMES:
             return None
         factor = float(theirs.median() / mine.median())
         if not PLAUSIBLE[0] < factor < PLAUSIBLE[1]:
             return None
-    return factor, count
+    return (factor, len(theirs)) if _cameras_agree(theirs, seen_by) else None
 
 
-def _sizes(clips: Clips, keypoints: Tensor, visible: Tensor, ankle: float) -> Tensor:
-    """Heights (n,) mm of the upright people."""
+def _sizes(clips: Clips, keypoints: Tensor, visible: Tensor, ankle: float) -> tuple[Tensor, Tensor]:
+    """Heights (n,) mm of the upright people, and the cameras (n,) that see them."""
     cameras = clips.cameras_at(torch.arange(clips.num_frames, device=keypoints.device))
     size, upright = standing_size(keypoints, visible, cameras, clips.skeleton, ankle)
-    return size[upright]
+    return size[upright], clips.camera_index[upright]
+
+
+def _cameras_agree(sizes: Tensor, seen_by: Tensor) -> bool:
+    """Whether people are about as large in all cameras that see enough of them."""
+    frames = seen_by.bincount().tolist()
+    medians = [sizes[seen_by == camera].median() for camera, n in enumerate(frames) if n >= FEWEST_FRAMES]
+    return len(medians) < 2 or float(max(medians) / min(medians)) < LARGEST_DISAGREEMENT
 
 
 def standing_size(

@@ -106,7 +106,7 @@ class GPA(Stage):
             self.size = 1.0
             return (
                 "scale_source=floor leaves bodies as recorded: both sides need cameras with extrinsics, a floor at "
-                "z = 0, and people who stand upright with both ankles in view"
+                "z = 0 in all of them, and people who stand upright with both ankles in view"
             )
         self.size, frames = found
         return f"target bodies estimated at {self.size:.2f} of the source's, from {frames} upright frames"
