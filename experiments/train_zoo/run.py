@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from cost import measured
 from recipe import Model, recipe_models
 from ship import add_spread, held_out, put_into_package, write_model
@@ -44,6 +45,8 @@ COLUMNS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, write cards, print the table; the exit code of a command."""
     given = parse(argv)
+    if given.threads:  # also of the scoring, which is done here
+        torch.set_num_threads(given.threads)
     try:
         models = recipe_models(given.source, given.models)
         if given.source == "cmu" and not given.motion:

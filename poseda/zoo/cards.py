@@ -78,7 +78,7 @@ def _facts(entry: Entry, card: Mapping[str, Any]) -> dict[str, str]:
         "hardware and time": _time(card.get("time")),
         "spread": _spread(card.get("spread")),
         "published": card.get("published", ""),
-        "half precision": f"{half['full']:.2f} mm with the full weights, {half['half']:.2f} mm with those stored",
+        "half precision": _half(half),
         "uncertainty": _uncertainty(card.get("uncertainty")),
         "check": f"{check['mpjpe']:.2f} mm MPJPE ({check['protocol']}) on {check['set']}: {check['frames']} frames "
         "that the package makes itself",
@@ -111,7 +111,13 @@ def _spread(spread: Mapping[str, Any] | None) -> str:
     if spread is None:
         return "one seed only"
     runs = ", ".join(f"seed {seed}: {value:.2f} mm" for seed, value in spread["mpjpe"].items())
-    return f"the same command with other seeds, before the weights were halved: {runs}"
+    return f"the same command with other seeds, full weights: {runs}"
+
+
+def _half(values: Mapping[str, Any]) -> str:
+    """What halving the weights costs, and whether it was done."""
+    kept = "with those stored" if values["stored"] == "float16" else "with half the bits: stored in full"
+    return f"{values['full']:.2f} mm with the full weights, {values['half']:.2f} mm {kept}"
 
 
 def _uncertainty(found: Mapping[str, Any] | None) -> str:
