@@ -28,7 +28,7 @@ from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips
 from poseda.stages import stage_class
 from poseda.stages.base import Stage
-from poseda.stages.pipeline import finish_selected, finish_stages, lift_with_stages, run_stages
+from poseda.stages.pipeline import finish_selected, finish_stages, lift_with_stages, recast_source, run_stages
 from poseda.stages.selection import Selection
 from poseda.viz.report import gap_statistics, save_figures
 from poseda.zoo import find_source_model, load_source_model
@@ -137,9 +137,10 @@ class _Adaptation:
             lifter = copy.deepcopy(self.lifter)
             trained = [stage.name for stage in stages if stage.shapes_training()]
             steps = self.job.adapt.steps
+            clips = recast_source(self.clips, self.target.train, stages, self._remark)
             selection = run_stages(
                 lifter,
-                self.clips,
+                clips,
                 self.target.train,
                 stages,
                 self.job.adapt,
@@ -149,13 +150,13 @@ class _Adaptation:
                 report=self._remark,
             )
             for length in group:
-                final = finish_stages(copy.deepcopy(lifter), self.clips, stages[:length], self.facts)
+                final = finish_stages(copy.deepcopy(lifter), clips, stages[:length], self.facts)
                 together = self.job.rows == "last" and length == group[0]
                 shown = stages[0 if together else length - 1 : length]
                 label = " ".join(f"+ {stage.label}" for stage in shown)
                 self._score(label, final, stages[:length])
                 if selection is not None:
-                    chosen = finish_selected(lifter, self.clips, stages[:length], selection, self.facts)
+                    chosen = finish_selected(lifter, clips, stages[:length], selection, self.facts)
                     self._score(f"{label}{SELECTED}", chosen, stages[:length])
             if selection is not None:
                 self._note_selection(selection, stages[: len(trained)])

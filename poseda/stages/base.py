@@ -3,7 +3,8 @@
 A stage writes only the hooks that it needs; the pipeline calls them in the order in which the stages are given, and no
 stage knows another:
 
-    before      prepare (statistics, networks) · usable (which target frames may be drawn)
+    before      recast (source clips -> source clips that all stages take as recorded) · prepare (statistics, networks)
+                usable (which target frames may be drawn)
     each step   augment (source -> source, local pose) · align (source -> source, placed in the target's cameras)
                 update (the stage's own learning) · lifter_loss (what the lifter learns beside its poses)
                 after_step (once the lifter has moved)
@@ -114,6 +115,13 @@ class Stage:
     wants_oracle_root: ClassVar[bool] = False
     """Whether `refine` reads the true root: an evaluation then hands it over, and `label` must say so."""
 
+    def recast(self, source: LabelledClips, target: UnlabelledClips) -> tuple[LabelledClips, str]:
+        """Other source clips in place of those recorded, before any stage gets ready, and a remark for the log.
+
+        `prepare`, the steps, the selection and `calibrate` of all stages then work on these.
+        """
+        return source, ""
+
     def prepare(self, setting: Setting) -> str:
         """Get ready before the first step; returns a remark for the log ("" for none)."""
         return ""
@@ -181,4 +189,4 @@ class Stage:
     @classmethod
     def shapes_training(cls) -> bool:
         """Whether the lifter's training changes because of this stage (EMA only watches, TTO comes after)."""
-        return any(cls.overrides(hook) for hook in ("augment", "align", "update", "lifter_loss"))
+        return any(cls.overrides(hook) for hook in ("recast", "augment", "align", "update", "lifter_loss"))

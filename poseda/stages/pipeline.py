@@ -69,6 +69,7 @@ def adapt_lifter(
     Raises ConfigError for a labelled target, other joints than the lifter's, or a stage that is given twice.
     """
     check_adaptation(lifter, source, target, stages)
+    source = recast_source(source, target, stages, report)
     run_stages(
         lifter, source, target, stages, config or AdaptConfig(), seed=seed, folder=folder, progress=progress,
         resume=resume, report=report,
@@ -95,12 +96,28 @@ def adapt_and_select(
     Test-time stages are left calibrated for the last one; `finish_selected` calibrates them for the selected.
     """
     check_adaptation(lifter, source, target, stages)
+    source = recast_source(source, target, stages, report)
     selection = run_stages(
         lifter, source, target, stages, config, seed=seed, folder=folder, progress=progress, resume=resume,
         report=report,
     )  # fmt: skip
     selected = finish_selected(lifter, source, stages, selection, facts) if selection else None
     return Adapted(finish_stages(lifter, source, stages, facts), selected, selection)
+
+
+def recast_source(
+    source: LabelledClips | None,
+    target: UnlabelledClips,
+    stages: Sequence[Stage],
+    report: Callable[[str], None] = lambda remark: None,
+) -> LabelledClips | None:
+    """The source as the stages want it recorded, for `run_stages` and `finish_stages`; None stays None."""
+    for stage in stages:
+        if source is not None and stage.overrides("recast"):
+            source, remark = stage.recast(source, target)
+            if remark:
+                report(f"{stage.name}: {remark}")
+    return source
 
 
 def run_stages(
@@ -117,6 +134,8 @@ def run_stages(
     report: Callable[[str], None] = lambda remark: None,
 ) -> Selection | None:
     """Train `lifter` in place on what the stages make of the source; returns the selection where one is asked for.
+
+    The source is one that `recast_source` has given.
 
     Where no stage shapes training nothing is trained and nothing selected: the stages are prepared alone.
     """
@@ -185,7 +204,9 @@ def lift_with_stages(
 def aligned_sample(
     source: LabelledClips, target: UnlabelledClips, stages: Sequence[Stage], count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What alignment makes of `count` random source frames: poses (n, J, 3) mm and screen keypoints (n, J, 2)."""
+    """What the stages, already prepared, make of `count` random source frames that are not augmented: poses (n, J, 3)
+    mm and screen keypoints (n, J, 2)."""
+    source = recast_source(source, target, stages) or source
     batch = SourceSampler(source, 1).draw(count, generator)
     drawn = TargetSampler(target, 1, usable_frames(stages, target)).draw(count, generator)
     for stage in stages:

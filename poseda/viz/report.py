@@ -32,7 +32,7 @@ def gap_statistics(
     if source is None:
         return {"target": _statistics(target, seed)}
     groups = {"source": _statistics(source, seed)}
-    if any(stage.overrides("align") for stage in stages):
+    if any(stage.overrides("align") or stage.overrides("recast") for stage in stages):
         generator = torch.Generator(device=source.poses.device).manual_seed(seed)
         unlabelled = target.unlabelled() if isinstance(target, LabelledClips) else target
         poses, keypoints = aligned_sample(source, unlabelled, stages, SAMPLE, generator)

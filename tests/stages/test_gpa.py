@@ -494,7 +494,7 @@ def test_a_pool_of_the_whole_target_needs_to_have_seen_it(scene):
     "options",
     [
         {"refine_iters": -1}, {"nearest_joint_mm": -5.0}, {"neighbours": 0}, {"path_smoothing": 0.0},
-        {"pairing": "nearest"}, {"pool": "all"}, {"scale": "height"}, {"path": "straight"}, {"scale_source": "yes"},
+        {"pairing": "nearest"}, {"pool": "all"}, {"scale": "height"}, {"path": "straight"}, {"turn": "left"},
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options):

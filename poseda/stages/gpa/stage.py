@@ -2,11 +2,11 @@
 
 PoseDA (Chai et al., ICCV 2023), the authors' published function, with two of its defects mended: each sample has the
 intrinsics of its own target camera, and fixed-point steps remove the bias of the closed form, which measures the box
-as if all joints were equally deep. Nothing is learned; the root-relative pose does not change (but for `scale_source`).
+as if all joints were equally deep. Nothing is learned; the root-relative pose does not change (but for `turn`).
 
 Departures that are options: partners by aspect or by optimal transport instead of by chance, other measures of size, a
-root path that follows the target's, and source bodies made as large as the target's people. `divide_by_focal=false`
-with `refine_iters=0` is what PoseDA's published figure of the distributions shows.
+root path that follows the target's, and poses that turn as they are moved (turning.py). `divide_by_focal=false` with
+`refine_iters=0` is what PoseDA's published figure of the distributions shows.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from poseda.data.batches import SourceBatch, TargetBatch, TargetSampler
 from poseda.data.clips import UnlabelledClips
 from poseda.errors import ConfigError, choose
 from poseda.stages.base import Setting, Stage
-from poseda.stages.gpa.body_size import relative_size
 from poseda.stages.gpa.pairing import PAIRINGS, nearest_aspect, take_targets, transport_pairing
-from poseda.stages.gpa.placing import MEASURES, Placing, aligned_roots, hips_of, measurable
+from poseda.stages.gpa.placing import MEASURES, Placing, aligned_roots, hips_of, measurable, root_pixel
+from poseda.stages.gpa.turning import TURNS, turned
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class GPAConfig:
     smoothed root path, at one depth)."""
     path_smoothing: float = 2.0
     """Width of the Gaussian that smooths the path of path=target, frames."""
-    scale_source: str = "none"
-    """Size of source bodies: none (as recorded), floor (as large as the target's people, measured once from the floor
-    that they stand on; needs cameras with extrinsics on both sides)."""
+    turn: str = "none"
+    """How a pose turns as it is moved: none (PoseDA: it keeps its orientation in the camera), ray (with the ray, so
+    that a camera turned to the person sees it as before), gravity (what was upright in the source's world is upright in
+    the target's; needs cameras with extrinsics on both sides, and is ray where one has none)."""
     divide_by_focal: bool = True
     """false: spread roots as PoseDA's published figure does, without dividing their rays by the focal length."""
 
@@ -59,7 +60,7 @@ class GPAConfig:
         choose(self.pool, ("batch", "target"), "gpa.pool")
         choose(self.scale, MEASURES, "gpa.scale")
         choose(self.path, ("source", "target"), "gpa.path")
-        choose(self.scale_source, ("none", "floor"), "gpa.scale_source")
+        choose(self.turn, TURNS, "gpa.turn")
         for name, least in (("refine_iters", 0), ("nearest_joint_mm", 0), ("neighbours", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"gpa.{name}={getattr(self, name)}: must be {least} or more.")
@@ -83,7 +84,6 @@ class GPA(Stage):
             smooth=config.path_smoothing,
             divide_by_focal=config.divide_by_focal,
         )
-        self.size = 1.0
         self.complete = False
         self.target: UnlabelledClips | None = None
         self.samplers: dict[int, TargetSampler] = {}
@@ -95,21 +95,7 @@ class GPA(Stage):
         self.complete = bool(target.visible.all())
         self.target, self.samplers = target, {}
         dropped = int((~self.usable(target)).sum())
-        remarks = [f"{dropped} of {target.num_frames} target frames are degenerate and are not used"] if dropped else []
-        if self.config.scale_source == "floor":
-            remarks.append(self._measure_bodies(setting))
-        return "; ".join(remarks)
-
-    def _measure_bodies(self, setting: Setting) -> str:
-        found = relative_size(setting.source, setting.target)
-        if found is None:
-            self.size = 1.0
-            return (
-                "scale_source=floor leaves bodies as recorded: both sides need cameras with extrinsics, a floor at "
-                "z = 0 in all of them, and people who stand upright with both ankles in view"
-            )
-        self.size, frames = found
-        return f"target bodies estimated at {self.size:.2f} of the source's, from {frames} upright frames"
+        return f"{dropped} of {target.num_frames} target frames are degenerate and are not used" if dropped else ""
 
     def usable(self, target: UnlabelledClips) -> Tensor:
         """(F,) bool: at least two visible joints and a box that is more than a point."""
@@ -118,8 +104,8 @@ class GPA(Stage):
 
     def align(self, source: SourceBatch, target: TargetBatch, generator: torch.Generator) -> SourceBatch:
         """Windows in the paired target cameras; those that stay too close to the camera get weight 0."""
-        source = self._resized(source)
         target = self._partners(source, target, generator)
+        source = self._turned(source, target)
         middle = source.poses.shape[1] // 2
         only = slice(None) if self.config.path == "target" else slice(middle, middle + 1)
         roots, found = aligned_roots(
@@ -133,13 +119,15 @@ class GPA(Stage):
         weight = source.weight * (found & in_front).to(source.weight.dtype)
         return replace(source, poses=poses, cameras=target.cameras, weight=weight)
 
-    def _resized(self, source: SourceBatch) -> SourceBatch:
-        """Bodies, and the way that they go in a window, as large as the target's."""
-        if self.size == 1.0:
+    def _turned(self, source: SourceBatch, target: TargetBatch) -> SourceBatch:
+        """Windows turned as they are on their partner's ray; source.cameras are still those that they came with."""
+        if self.config.turn == "none":
             return source
-        middle, root = source.poses.shape[1] // 2, self.placing.root
-        centre = source.poses[:, middle : middle + 1, root : root + 1]
-        return replace(source, poses=centre + self.size * (source.poses - centre))
+        middle = source.poses.shape[1] // 2
+        pixel, _ = root_pixel(target.keypoints[:, middle], target.visible[:, middle], self.placing)
+        rays = target.cameras.unproject(pixel.unsqueeze(1)).squeeze(1)
+        poses = turned(source.poses, self.placing.root, source.cameras, rays, target.cameras, self.config.turn)
+        return replace(source, poses=poses)
 
     def _partners(self, source: SourceBatch, target: TargetBatch, generator: torch.Generator) -> TargetBatch:
         """The target window that each source window is placed by."""

@@ -24,7 +24,7 @@ from poseda.errors import ConfigError, choose
 from poseda.geometry.rotations import geodesic_distance
 from poseda.lifters.seeding import seeded
 from poseda.stages.augmentation.adversarial import GAMES, Adversary
-from poseda.stages.augmentation.changes import ANGLES, CLIPS, stretch
+from poseda.stages.augmentation.changes import ANGLES, CLIPS
 from poseda.stages.augmentation.discriminators import (
     KCS,
     PartDiscriminator,
@@ -38,7 +38,6 @@ from poseda.stages.augmentation.watch import CollapseWatch
 from poseda.stages.base import Setting, Stage, Step
 from poseda.stages.lpa.crossover import Crossover, check_limbs
 from poseda.stages.lpa.generator import ROTATIONS, PoseGenerator, Proposal
-from poseda.stages.lpa.ratios import changes_towards
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,6 @@ class LPAConfig:
     frozen_angles: tuple[str, ...] = ("spine", "torso")
     """Bone groups whose direction stays (PoseAug's code: the trunk), of hip, thigh, shank, spine, torso, neck, head,
     shoulder, upper_arm, forearm."""
-    lengths: str = "random"
-    """What bone lengths vary about: random (the source's own), target_ratios (the source's, made those of the target's
-    people as far as the target's 2D as a whole tells; size aside, which one view cannot tell)."""
     length_limit: float = 0.4
     """Largest relative change of a bone length."""
     length_spread: float = 0.15
@@ -117,7 +113,6 @@ class LPAConfig:
 
     def __post_init__(self) -> None:
         choose(self.angles, ANGLES, "lpa.angles")
-        choose(self.lengths, ("random", "target_ratios"), "lpa.lengths")
         choose(self.rotation, ROTATIONS, "lpa.rotation")
         choose(self.clip, CLIPS, "lpa.clip")
         choose(self.discriminator, ("anchor_sets", "conditional_pair"), "lpa.discriminator")
@@ -147,7 +142,6 @@ class LPA(Stage):
     def __init__(self, config: LPAConfig | None = None) -> None:
         self.config = config or LPAConfig()
         self.proposal: Proposal | None = None
-        self.towards_target: Tensor | None = None
         self.watch = CollapseWatch(
             "lpa", self.config.watch_every,
             "Raise lpa.weight_prior or lower lpa.generator_lr; lpa.generator_lr=0 is a plain random augmentation.",
@@ -181,10 +175,7 @@ class LPA(Stage):
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr)
         self.adversary_3d = self._adversary(judge_3d.to(device))
         self.adversary_2d = self._adversary(judge_2d.to(device))
-        if config.lengths == "random":
-            return ""
-        self.towards_target, remark = changes_towards(setting.source, setting.target, config.frozen_lengths)
-        return remark
+        return ""
 
     def _adversary(self, network: torch.nn.Module) -> Adversary:
         config = self.config
@@ -197,8 +188,6 @@ class LPA(Stage):
         poses = source.poses
         if self.config.crossover > 0:
             poses = self.crossover(poses, self.config.crossover, generator)
-        if self.towards_target is not None:
-            poses = stretch(poses, self.towards_target.expand(len(poses), -1), self.skeleton)
         self.proposal = self.generator(self._middle(poses), generator)
         return replace(source, poses=self.generator.apply_to(poses, self.proposal))
 

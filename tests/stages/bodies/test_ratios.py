@@ -1,4 +1,4 @@
-"""Bone ratios of the target from its 2D: bodies whose arms were made longer, missing joints, and LPA that uses them."""
+"""Bone ratios of the target from its 2D: bodies whose arms were made longer, missing joints."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from poseda.errors import ConfigError, DataError
 from poseda.geometry.bones import bone_lengths, bone_vectors, joints_from_bones
 from poseda.geometry.rigs import load_rig
 from poseda.stages.augmentation.changes import group_index
-from poseda.stages.base import Setting
-from poseda.stages.lpa import LPA, LPAConfig
-from poseda.stages.lpa.ratios import seen_lengths, target_ratios
+from poseda.stages.bodies.ratios import seen_lengths, target_ratios
 
 
 @pytest.fixture(scope="module")
@@ -90,33 +87,4 @@ def test_missing_joints_leave_their_bones_as_they_are(source, other):
     assert float(found[list(source.skeleton.bone_groups).index("forearm")]) == 1.0
     assert bool(found.isfinite().all())
     few = clips._take(torch.arange(clips.num_frames) < 10)
-    with pytest.raises(DataError, match="shows no bone in 50 frames"):
-        target_ratios(source, few)
-
-
-@pytest.mark.parametrize("frozen", [(), ("forearm",)])
-def test_lpa_varies_lengths_about_those_of_the_target(source, other, small_lifter, frozen):
-    from poseda.data.batches import SourceSampler
-
-    target = resized(other, ARMS).unlabelled()
-    generator = torch.Generator().manual_seed(0)
-    setting = Setting(small_lifter(), source, target, 10, 0, generator)
-    batch = SourceSampler(source, 1).draw(256, generator)
-    lengths = []
-    for kind in ("random", "target_ratios"):
-        config = LPAConfig(lengths=kind, frozen_lengths=frozen, crossover=0, length_spread=1e-4)
-        stage = LPA(config)
-        remark = stage.prepare(setting)
-        assert ("forearm" in remark) == (kind == "target_ratios")
-        made = stage.augment(batch, torch.Generator().manual_seed(1)).poses.detach()
-        lengths.append(bone_lengths(made, source.skeleton).mean((0, 1)))
-    expected = target_ratios(source, target)[group_index(source.skeleton)]
-    held = [source.skeleton.bone_names.index(name) for name in ("lwrist", "rwrist")]
-    if frozen:
-        expected[held] = 1.0
-    torch.testing.assert_close(lengths[1] / lengths[0], expected, rtol=0, atol=0.01)
-
-
-def test_another_kind_of_lengths_is_refused():
-    with pytest.raises(ConfigError, match=r"Did you mean 'target_ratios'"):
-        LPAConfig(lengths="target_ratio")
+    assert target_ratios(source, few) is None

@@ -1,4 +1,4 @@
-"""How large target people are, told from the floor, and source bodies made as large."""
+"""How tall target people are, told from the floor, and source people made as tall."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from poseda.data.batches import SourceSampler, TargetSampler
 from poseda.geometry.camera import Camera
-from poseda.stages.base import Setting
-from poseda.stages.gpa import GPA, GPAConfig
-from poseda.stages.gpa.body_size import relative_size
+from poseda.stages.bodies import Bodies, BodiesConfig
+from poseda.stages.bodies.size import relative_size
 
 
 def on_floor(clips, size, cameras):
@@ -74,22 +72,17 @@ def test_cameras_that_disagree_show_that_the_floor_lies_elsewhere(standing, make
     assert relative_size(source, alike.unlabelled()) is not None
 
 
-def test_bodies_are_made_as_large_as_the_targets(standing, small_lifter):
+def test_people_are_made_as_tall_as_the_targets(standing):
     source, target = standing
-    clips = target(0.85).unlabelled()
-    stage = GPA(GPAConfig(scale_source="floor", refine_iters=6))
-    remark = stage.prepare(Setting(small_lifter(), source, clips, 1, 0, torch.Generator()))
-    assert "target bodies estimated at 0.8" in remark
-    first = SourceSampler(source, 5).draw(24, torch.Generator().manual_seed(0))
-    partner = TargetSampler(clips, 5).draw(24, torch.Generator().manual_seed(1))
-    placed = stage.align(first, partner, torch.Generator())
-    before, after = (batch.poses - batch.poses[:, 2:3, :1] for batch in (first, placed))
-    torch.testing.assert_close(after, stage.size * before, atol=5e-3, rtol=1e-5)
-    plain = GPA(GPAConfig(refine_iters=6)).align(first, partner, torch.Generator())
-    torch.testing.assert_close(placed.poses[:, 2, 0], stage.size * plain.poses[:, 2, 0], rtol=1e-4, atol=0.1)
+    made, remark = Bodies(BodiesConfig(proportions="source")).recast(source, target(0.85).unlabelled())
+    size = relative_size(source, target(0.85).unlabelled())[0]
+    assert remark.startswith("target people are 0.8")
+    roots = source.poses[:, :1]
+    torch.testing.assert_close(made.poses - roots, size * (source.poses - roots), atol=5e-3, rtol=1e-5)
+    torch.testing.assert_close(made.keypoints, made.cameras[made.camera_index].project(made.poses), atol=2e-3, rtol=0)
 
 
-def test_without_extrinsics_or_a_floor_bodies_stay_as_they_are_and_the_log_says_so(standing, make_clips, small_lifter):
+def test_without_extrinsics_or_a_floor_people_stay_as_tall_as_they_are_and_the_log_says_so(standing, make_clips):
     source, target = standing
     unknown = make_clips().unlabelled()  # its camera is in the world's origin
     afloat = target(1.0)
@@ -97,7 +90,6 @@ def test_without_extrinsics_or_a_floor_bodies_stay_as_they_are_and_the_log_says_
     assert relative_size(source, unknown) is None
     assert relative_size(make_clips(), target(1.0).unlabelled()) is None
     assert relative_size(source, afloat.unlabelled()) is None
-    stage = GPA(GPAConfig(scale_source="floor"))
-    remark = stage.prepare(Setting(small_lifter(), source, unknown, 1, 0, torch.Generator()))
-    assert remark.startswith("scale_source=floor leaves bodies as recorded")
-    assert stage.size == 1.0
+    made, remark = Bodies(BodiesConfig(proportions="source")).recast(source, unknown)
+    assert remark.startswith("size=floor leaves people as tall as recorded")
+    torch.testing.assert_close(made.poses, source.poses, atol=1e-2, rtol=0)

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
-from poseda.errors import DataError
 from poseda.geometry.bones import bone_lengths
 from poseda.skeleton import Skeleton
-from poseda.stages.augmentation.changes import free_groups, group_index
+from poseda.stages.augmentation.changes import group_index
 
 QUANTILE = 0.9
 """Of seen lengths over frames: near the longest, and not the noise beyond it."""
@@ -31,10 +30,10 @@ LARGEST = 1.5
 """Ratios are kept between 1 / LARGEST and LARGEST: beyond, the 2D is no measurement."""
 
 
-def target_ratios(source: LabelledClips, target: UnlabelledClips) -> Tensor:
+def target_ratios(source: LabelledClips, target: UnlabelledClips) -> Tensor | None:
     """(G,) length of each symmetric bone group of the target's people over that of the source's; geometric mean 1.
 
-    Raises DataError where the target shows hardly any bone.
+    None where the target shows hardly any bone.
     """
     source = source.subsample(-(-source.num_frames // MOST_FRAMES))
     target = target.subsample(-(-target.num_frames // MOST_FRAMES))
@@ -45,23 +44,10 @@ def target_ratios(source: LabelledClips, target: UnlabelledClips) -> Tensor:
     theirs = seen_lengths(cameras.unproject(target.keypoints), target.visible, skeleton, start)
     known = theirs.isfinite() & mine.isfinite()
     if not bool(known.any()):
-        raise DataError(f"lpa.lengths=target_ratios: {target.provenance.name} shows no bone in {FEWEST_FRAMES} frames.")
+        return None
     log = torch.where(known, (theirs / mine).log(), 0.0)
     log = torch.where(known, log - log.sum() / known.sum(), 0.0)
     return log.exp().clamp(1 / LARGEST, LARGEST)
-
-
-def changes_towards(
-    source: LabelledClips, target: UnlabelledClips, held: tuple[str, ...]
-) -> tuple[Tensor, str]:
-    """Relative change (E,) of each bone of the source towards the target's ratios, 0 for groups in `held`, and a remark
-    for the log. Raises DataError as `target_ratios` does."""
-    skeleton, device = source.skeleton, source.poses.device
-    free = free_groups(skeleton, held, "lpa.frozen_lengths").to(device)
-    ratios = 1 + free * (target_ratios(source, target) - 1)
-    said = [f"{name} {ratio:.2f}" for name, ratio in zip(skeleton.bone_groups, ratios.tolist(), strict=True)]
-    remark = f"bone lengths of the target over the source's, from 2D: {', '.join(said)}"
-    return (ratios - 1)[group_index(skeleton).to(device)], remark
 
 
 def seen_lengths(rays: Tensor, visible: Tensor, skeleton: Skeleton, start: Tensor) -> Tensor:
