@@ -51,6 +51,12 @@ class TTOConfig:
     """Weight of the anchor (UAO: 0.005)."""
     weight_bones: float = 2.0
     """Weight of each bone's distance to its mean length in the clip, in units of 10 mm."""
+    lengths: str = "clip"
+    """What bones are held to: clip (their mean length in the clip, as it is then), person (as long as all 2D of the
+    person measures them beside the source's people; needs source clips)."""
+    size: str = "floor"
+    """How large lengths=person takes a person to be: floor (as the floor tells it, where cameras have extrinsics),
+    lifted (as the lifted poses are on average)."""
     weight_symmetry: float = 2.0
     """Weight of the difference of left and right bones, in units of 10 mm."""
     weight_limits: float = 0.0
@@ -109,6 +115,10 @@ class TTOConfig:
             raise ConfigError("tto.solver=gn needs a smooth anchor: take tto.anchor=mahalanobis.")
         if self.camera == "weak" and self.root not in ("least_squares", "clip"):
             raise ConfigError(f"tto.camera=weak has no root: leave out tto.root={self.root}.")
+        choose(self.lengths, ("clip", "person"), "tto.lengths")
+        choose(self.size, ("floor", "lifted"), "tto.size")
+        if self.lengths == "person" and not self.weight_bones > 0:
+            raise ConfigError("tto.lengths=person holds bones to lengths, and tto.weight_bones=0 does not.")
         if self.resize and self.root not in ("size_prior", "ground"):
             raise ConfigError(f"tto.resize=true needs tto.root=size_prior or ground, not {self.root}.")
 

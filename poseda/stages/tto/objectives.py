@@ -96,7 +96,10 @@ class Objective:
         if config.weight_bones or config.weight_symmetry:
             lengths = bone_lengths(pose, skeleton) / LENGTH_UNIT
         if config.weight_bones:
-            parts.append((config.weight_bones, lengths - clip_mean(lengths, self.seen)))
+            wanted = clip_mean(lengths, self.seen)
+            if self.seen.bones is not None:
+                wanted = torch.where(self.seen.bones.isfinite(), self.seen.bones / LENGTH_UNIT, wanted)
+            parts.append((config.weight_bones, lengths - wanted))
         if config.weight_symmetry:
             parts.append((config.weight_symmetry, asymmetry(lengths, skeleton)))
         if config.weight_limits:

@@ -51,6 +51,8 @@ class Observation:
     """(N, J, 3, 3) 1/mm²: inverse covariance of each joint's error where it is known."""
     root: Tensor | None = None
     """(N, 3) mm where the truth is given, else None."""
+    bones: Tensor | None = None
+    """(N, E) mm: the person's bones where they have been measured, NaN where they could not be, else None."""
 
     @property
     def clips(self) -> int:

@@ -25,6 +25,8 @@ from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode, to_camera
 from poseda.lifters.inference import LiftedClips, lift_clips
+from poseda.stages.anthropometry.persons import Measured, person_bones
+from poseda.stages.anthropometry.proportions import Reference
 from poseda.stages.base import Stage
 from poseda.stages.tto.config import TTOConfig
 from poseda.stages.tto.latents import (
@@ -58,6 +60,8 @@ class TTO(Stage):
         self.joint_sigma: Tensor | None = None
         self.source_length = 0.0
         self.directions: Tensor | None = None
+        self.reference: Reference | None = None
+        self.people: Measured | None = None
         self.counts: dict[str, int] = {}
         self.noise = 0.0
 
@@ -76,12 +80,13 @@ class TTO(Stage):
         self.oracle_root = root
 
     def calibrate(self, lifter: Lifter, source: LabelledClips) -> None:
-        """Of the source: each joint's mean error where the lifter has no scale head, bone lengths, main directions."""
+        """Of the source: each joint's mean error where the lifter has no scale head, bones, main directions."""
         clips = source.subsample(max(source.num_frames // CALIBRATION_FRAMES, 1))
         if not lifter.has_sigma:
             relative = clips.poses - clips.poses[:, lifter.skeleton.root, None]
             self.joint_sigma = (lift_clips(lifter, clips).poses - relative).norm(dim=-1).mean(0).clamp_min(1.0)
         self.source_length = float(bone_lengths(clips.poses, clips.skeleton).sum(-1).mean())
+        self.reference = Reference.of(source) if self.config.lengths == "person" else None
         if self.config.latent == "lowrank":
             self.directions = feature_directions(lifter, source, self.config.directions)
 
@@ -116,6 +121,13 @@ class TTO(Stage):
         parts = [text.format(self.counts[key]) for key, text in said.items() if self.counts.get(key)]
         if self.noise and (self.config.reprojection != "l2" or self.config.discrepancy):
             parts.append(f"2D noise estimated at {self.noise:.1f} px along an axis")
+        if self.people:
+            parts.append(
+                f"bones of {self.people.measured} of {self.people.people} people measured on their 2D, the height of "
+                f"{self.people.by_floor} from the floor"
+            )
+        elif self.config.lengths == "person":
+            parts.append("no source clips to measure people beside: bones are held to their mean in each clip")
         if self.config.module:
             parts.append(f"of the lifter only what follows the {self._side()} of {self.config.module} is run again")
         return f"{self.label}: {'; '.join(parts)}" if parts else ""
@@ -138,7 +150,13 @@ class TTO(Stage):
             skeleton=clips.skeleton,
             precision=self._precision(lifted),
             root=self._oracle(clips),
+            bones=self._bones(clips, lifted),
         )
+
+    def _bones(self, clips: UnlabelledClips, lifted: LiftedClips) -> Tensor | None:
+        floor = self.config.size == "floor"
+        self.people = person_bones(self.reference, clips, lifted.poses, floor=floor) if self.reference else None
+        return self.people.bones if self.people else None
 
     def _sigma(self, lifted: LiftedClips) -> Tensor:
         if self.config.sigma_mm:

@@ -11,9 +11,9 @@ import torch
 from poseda.errors import ConfigError
 from poseda.geometry.rigs import load_rig
 from poseda.skeleton import get_skeleton
+from poseda.stages.anthropometry.height import standing_share
 from poseda.stages.base import Stage
 from poseda.stages.bodies import Bodies, BodiesConfig
-from poseda.stages.bodies.stage import standing_share
 from poseda.stages.pipeline import AdaptConfig, adapt_lifter
 
 
@@ -58,14 +58,14 @@ def test_bones_take_the_targets_proportions_and_people_keep_their_height(source,
     assert (ratio["lhip"] / ratio["lknee"]).mean() < 0.75
     assert arm.std() < 1e-4  # everybody by the same factor: people stay as different as they were
     assert height(made) == pytest.approx(height(source), rel=1e-5)
-    assert "hip 0.67" in remark
+    assert "hips 0.67" in remark
 
 
-def test_directions_and_roots_stay(source, target):
+def test_roots_and_the_directions_of_limbs_stay(source, target):
     made, _ = Bodies().recast(source, target.unlabelled())
     torch.testing.assert_close(made.poses[:, 0], source.poses[:, 0])
     for child, parent in enumerate(source.skeleton.parents):
-        if parent >= 0:
+        if source.skeleton.joints[child][1:] in ("knee", "ankle", "elbow", "wrist"):
             before, after = (clips.poses[:, child] - clips.poses[:, parent] for clips in (source, made))
             cosine = torch.nn.functional.cosine_similarity(before, after, dim=-1)
             assert float(cosine.min()) > 1 - 1e-5

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from poseda.data.clips import Clips, LabelledClips, UnlabelledClips
+from poseda.geometry.bones import bone_lengths
 from poseda.geometry.camera import Camera, has_extrinsics, project_frames
 from poseda.skeleton import Skeleton
+from poseda.stages.anthropometry.people import alike
 
 LARGEST_LEAN = 0.25
 """Upright: between the pelvis and the thorax, sideways is at most this share of upwards."""
@@ -29,7 +31,7 @@ changes with the share of the camera's height. Cameras of real takes differ by u
 FEWEST_FRAMES = 50
 """Fewer upright frames than this on either side give no estimate."""
 MOST_FRAMES = 50_000
-"""Frames measured on each side, evenly spread."""
+"""Frames measured on each side."""
 FIXED_POINT_STEPS = 4
 _JOINTS = ("lankle", "rankle", "lknee", "rknee", "lhip", "rhip", "pelvis", "thorax", "head")
 
@@ -45,8 +47,7 @@ def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float
         return None
     if any(name not in clips.skeleton.joints for clips in (source, target) for name in _JOINTS):
         return None
-    source = source.subsample(-(-source.num_frames // MOST_FRAMES))
-    target = target.subsample(-(-target.num_frames // MOST_FRAMES))
+    source, target = alike(source, MOST_FRAMES), alike(target, MOST_FRAMES)
     cameras = source.cameras_at(torch.arange(source.num_frames, device=source.poses.device))
     ankles = [source.skeleton.index(name) for name in ("lankle", "rankle")]
     ankle = float(cameras.camera_to_world(source.poses[:, ankles])[..., 2].amin(-1).median())
@@ -112,3 +113,24 @@ def standing_size(
     size = (shank + thigh).amax(-1) + rise.norm(dim=-1) + (head - thorax).norm(dim=-1)
     seen = visible[:, wanted].all(-1) & (forward > 0).all(-1) & distance.isfinite()
     return size, upright & seen
+
+
+def standing_height(poses: Tensor, skeleton: Skeleton) -> Tensor:
+    """Mean height mm of people (F, J, 3) mm from ankles to head along the bones, which is what the floor tells."""
+    lengths = bone_lengths(poses, skeleton).mean(0)
+    return (standing_share(skeleton).to(lengths) * lengths).sum()
+
+
+def standing_share(skeleton: Skeleton) -> Tensor:
+    """(E,) what each bone adds to the height of a standing person: 1, 1/2 where there is a left and a right one, or 0.
+
+    A skeleton without ankles or head has no such height: all its bones count there.
+    """
+    upright = {"thigh", "shank", "spine", "torso", "neck", "head"}
+    if not {"lankle", "rankle", "head"} <= set(skeleton.joints):
+        upright = set(skeleton.bone_groups)
+    share = torch.zeros(len(skeleton.bones))
+    for name in upright & set(skeleton.bone_groups):
+        members = skeleton.bone_groups[name]
+        share[list(members)] = 1 / len(members)
+    return share

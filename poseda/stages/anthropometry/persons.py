@@ -1,0 +1,57 @@
+"""The bones of each person, in mm, from all 2D of that person."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from poseda.data.clips import UnlabelledClips
+from poseda.geometry.bones import bone_lengths
+from poseda.stages.anthropometry.height import relative_size, standing_share
+from poseda.stages.anthropometry.people import people_of
+from poseda.stages.anthropometry.proportions import Reference, rebuilt
+
+BODIES = 2000
+"""Source poses that take on a person's proportions, for the mean of its bones."""
+
+
+class Measured(NamedTuple):
+    """Bones of people, and how many could be measured."""
+
+    bones: Tensor
+    """(F, E) mm, NaN in the frames of people who could not."""
+    people: int
+    measured: int
+    by_floor: int
+    """Those whose height the floor tells; the others are as large as their lifted poses are on average."""
+
+
+def person_bones(reference: Reference, clips: UnlabelledClips, poses: Tensor, *, floor: bool = True) -> Measured:
+    """Bones of each person of `clips`, beside the people of `reference`; poses (F, J, 3) mm are the lifted ones.
+
+    With `floor`, people whose height the floor tells are as tall as that.
+    """
+    skeleton, person = clips.skeleton, people_of(clips)
+    lifted = bone_lengths(poses, skeleton).sum(-1)
+    some = reference.clips.poses[:: max(reference.clips.num_frames // BODIES, 1)]
+    share = standing_share(skeleton).to(some)
+    own_height = (share * bone_lengths(some, skeleton).mean(0)).sum()
+    bones = poses.new_full((clips.num_frames, len(skeleton.bones)), torch.nan)
+    measured = by_floor = 0
+    for number, name in enumerate(clips.subjects):
+        one = clips.select(lambda sequence, name=name: sequence.subject == name)  # type: ignore[misc]
+        found = reference.proportions(one)
+        if found is None:
+            continue
+        who = person == number
+        lengths = bone_lengths(rebuilt(some, found.matrix(reference.anatomy), skeleton), skeleton).mean(0)
+        height = relative_size(reference.clips, one) if floor else None
+        if height is None:
+            lengths = lengths * (lifted[who].mean() / lengths.sum())
+        else:
+            lengths = lengths * (height[0] * own_height / (share * lengths).sum())
+        bones[who] = lengths
+        measured, by_floor = measured + 1, by_floor + (height is not None)
+    return Measured(bones, len(clips.subjects), measured, by_floor)
