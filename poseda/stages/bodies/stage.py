@@ -18,6 +18,8 @@ from torch import Tensor
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.errors import ConfigError, choose
+from poseda.geometry.camera import Camera, has_extrinsics
+from poseda.skeleton import Skeleton
 from poseda.stages.anthropometry.height import relative_size, standing_height
 from poseda.stages.anthropometry.people import alike
 from poseda.stages.anthropometry.proportions import MOST_FRAMES, Anatomy, Reference, rebuilt
@@ -83,21 +85,32 @@ class Bodies(Stage):
                 remarks.append(f"target people are {size:.2f} times as tall, from {measured[1]} upright frames")
         some = alike(source, MOST_FRAMES).poses
         before, after = (standing_height(poses, skeleton) for poses in (some, rebuilt(some, matrix, skeleton)))
-        return with_bodies(source, size * float(before / after) * matrix), "; ".join(remarks)
+        return with_bodies(source, size * float(before / after) * matrix, size), "; ".join(remarks)
 
 
-def with_bodies(source: LabelledClips, matrix: Tensor) -> LabelledClips:
-    """The clips with other bodies, and the same cameras' 2D of them.
+def with_bodies(source: LabelledClips, matrix: Tensor, size: float) -> LabelledClips:
+    """The clips with other bodies, `size` times as tall, and the same cameras' 2D of them.
 
-    What separates the clips' 2D from exact projections (a detector's errors) is kept, in pixels.
+    Before cameras with extrinsics people rise or sink so that their feet stand as they stood; else roots stay. What
+    separates the clips' 2D from exact projections (a detector's errors) is kept, in pixels.
     """
     poses, keypoints = torch.empty_like(source.poses), torch.empty_like(source.keypoints)
     for first in range(0, source.num_frames, CHUNK):
         here = slice(first, min(first + CHUNK, source.num_frames))
         before = source.poses[here]
-        after = rebuilt(before, matrix, source.skeleton)
         cameras = source.cameras_at(torch.arange(here.start, here.stop, device=before.device))
+        after = _on_the_floor(before, rebuilt(before, matrix, source.skeleton), cameras, source.skeleton, size)
         moved = cameras.project(after) - cameras.project(before)
         poses[here] = after
         keypoints[here] = source.keypoints[here] + moved * source.visible[here].unsqueeze(-1)
     return replace(source, poses=poses, keypoints=keypoints)
+
+
+def _on_the_floor(before: Tensor, after: Tensor, cameras: Camera, skeleton: Skeleton, size: float) -> Tensor:
+    """Poses (N, J, 3) mm moved along the vertical: the lower ankle is then `size` times as high over z = 0 as before."""
+    if not {"lankle", "rankle"} <= set(skeleton.joints):
+        return after
+    ankles = [skeleton.index("lankle"), skeleton.index("rankle")]
+    old, new = (cameras.camera_to_world(poses[:, ankles])[..., 2].amin(-1) for poses in (before, after))
+    rise = torch.where(has_extrinsics(cameras), size * old - new, 0.0)
+    return after + rise[:, None, None] * cameras.R[:, None, :, 2]
