@@ -1,6 +1,7 @@
 """How well the target's build is measured from its 2D: estimates beside the truth, for real motion and the stand-ins.
 
     python experiments/bodies/measure.py cmu17.npz hdm05_17.npz
+    python experiments/bodies/measure.py cmu17.npz hdm05_17.npz --stretches 50 100 200 500 1000 2000
 
 The truth is the mean over people (each counts alike) of the lengths in 3D, which no stage sees of the target.
 """
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from poseda.data.clips import LabelledClips
 from poseda.data.domains import Domain, DomainConfig, load_domain
+from poseda.stages.anthropometry import proportions
 from poseda.stages.anthropometry.height import relative_size, standing_height
+from poseda.stages.anthropometry.people import people_of
 from poseda.stages.anthropometry.proportions import Anatomy, Reference, mean_lengths
 
 
@@ -25,6 +28,8 @@ def main() -> None:
     parser.add_argument("cmu", type=Path)
     parser.add_argument("hdm05", type=Path)
     parser.add_argument("--noise", default="none", help="detector noise on the target's 2D: none, cpn, hrnet")
+    parser.add_argument("--stretches", type=int, nargs="*", default=[], metavar="FRAMES",
+                        help="how well test people are measured from so many frames in a row")  # fmt: skip
     given = parser.parse_args()
 
     def motion(path: Path, rig: str, noise: str, **options: object) -> Domain:
@@ -36,8 +41,16 @@ def main() -> None:
     def hdm05(noise: str) -> Domain:
         return motion(given.hdm05, "3dhp_test", noise)
 
-    show("CMU to HDM05", cmu("none"), hdm05(given.noise))
-    show("HDM05 to CMU", hdm05("none"), cmu(given.noise))
+    pairs = {
+        "CMU to HDM05": (cmu("none"), hdm05(given.noise)),
+        "HDM05 to CMU": (hdm05("none"), cmu(given.noise)),
+    }  # fmt: skip
+    if given.stretches:
+        for title, pair in pairs.items():
+            show_stretches(title, *pair, given.stretches)
+        return
+    for title, pair in pairs.items():
+        show(title, *pair)
     if given.noise == "none":
         standins = (load_domain(DomainConfig(name), root="") for name in ("h36m", "3dhp"))
         show("stand-ins: h36m to 3dhp", *standins)
@@ -67,6 +80,33 @@ def show(title: str, source: Domain, target: Domain) -> None:
     size = relative_size(source.train, target.train.unlabelled())
     heights = [float(there[2] / own[2]) for there in (adapted, tested)]
     print(f"{'height':12s} {size[0] if size else float('nan'):8.3f}  {heights[0]:17.3f}  {heights[1]:11.3f}")
+
+
+def show_stretches(title: str, source: Domain, target: Domain, lengths: list[int]) -> None:
+    """Errors of the ratios of stretches of test people, seven of each person, beside those of taking all as 1."""
+    proportions.FEWEST_FRAMES = 1  # what is asked is how many it takes
+    reference = Reference.of(source.train)
+    assert reference is not None
+    own = people(source.train, reference.anatomy)[0].log()
+    who = people_of(target.test)
+    print(f"\n{title}\nframes  stretches  mean error  worst  all ratios 1  worse than that")
+    for count in lengths:
+        errors, nothing = [], []
+        for number in range(len(target.test.subjects)):
+            frames = (who == number).nonzero().squeeze(-1)
+            for first in range(0, len(frames) - count, max((len(frames) - count) // 6, 1)):
+                keep = torch.zeros_like(who, dtype=torch.bool)
+                keep[frames[first : first + count]] = True
+                some = target.test._take(keep)
+                found = reference.proportions(some.unlabelled())
+                truth = mean_lengths(some.poses, reference.anatomy).log() - own
+                truth = truth - truth.mean()
+                if found is not None:
+                    errors.append(float((torch.tensor(list(found.ratios.values())).log() - truth).abs().mean()))
+                    nothing.append(float(truth.abs().mean()))
+        worse = sum(error > without for error, without in zip(errors, nothing, strict=True))
+        mean, without = (sum(values) / len(values) for values in (errors, nothing))
+        print(f"{count:6d}  {len(errors):9d}  {mean:10.3f}  {max(errors):5.3f}  {without:12.3f}  {worse:15d}")
 
 
 def people(clips: LabelledClips, anatomy: Anatomy) -> tuple[Tensor, Tensor, Tensor]:

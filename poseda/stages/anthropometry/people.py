@@ -19,10 +19,10 @@ def people_of(clips: Clips) -> Tensor:
     return torch.tensor(of_sequence, device=clips.bounds.device)[clips.sequence_index]
 
 
-def alike(clips: AnyClips, most: int) -> AnyClips:
-    """At most `most` frames, as many of each person as there are, evenly spread over that person's frames."""
+def alike(clips: AnyClips, most: int, each: int = 1) -> AnyClips:
+    """At most `most` frames, of each person as many, but at least `each`; evenly spread over that person's frames."""
     person = people_of(clips)
-    share = max(most // len(clips.subjects), 1)
+    share = max(most // len(clips.subjects), each)
     keep = torch.zeros_like(person, dtype=torch.bool)
     for number in range(len(clips.subjects)):
         frames = (person == number).nonzero().squeeze(-1)

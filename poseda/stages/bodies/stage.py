@@ -107,7 +107,7 @@ def with_bodies(source: LabelledClips, matrix: Tensor, size: float) -> LabelledC
 
 
 def _on_the_floor(before: Tensor, after: Tensor, cameras: Camera, skeleton: Skeleton, size: float) -> Tensor:
-    """Poses (N, J, 3) mm moved along the vertical: the lower ankle is then `size` times as high over z = 0 as before."""
+    """Poses (N, J, 3) mm moved along the vertical: the lower ankle stands `size` times as high over z = 0 as before."""
     if not {"lankle", "rankle"} <= set(skeleton.joints):
         return after
     ankles = [skeleton.index("lankle"), skeleton.index("rankle")]

@@ -25,10 +25,10 @@ def source(make_clips):
 
 @pytest.fixture(scope="module")
 def two(make_clips):
-    """A tall person with long arms and a short one with short legs, 80 sequences each, before other cameras."""
+    """A tall person with long arms and a short one with short legs, 120 sequences each, before other cameras."""
     near = looking_down(4, 1300.0, 3600.0, 1)
-    people = make_clips(sequences=160, frames=5, seed=6, bend=0.15, cameras=near)
-    sequences = tuple(replace(s, subject="tall" if n < 80 else "short") for n, s in enumerate(people.sequences))
+    people = make_clips(sequences=240, frames=5, seed=6, bend=0.15, cameras=near)
+    sequences = tuple(replace(s, subject="tall" if n < 120 else "short") for n, s in enumerate(people.sequences))
     tall = torch.tensor([s.subject == "tall" for s in sequences])[people.sequence_index][:, None]
     before, poses = people.poses, people.poses.clone()
     for child, parent in enumerate(people.skeleton.parents):  # parents come before their children
@@ -75,7 +75,7 @@ def test_without_the_floor_people_are_as_large_as_their_lifted_poses(source, two
 
 
 def test_who_is_hardly_seen_is_not_measured(source, two):
-    few = two._take(torch.arange(two.num_frames) < 420)  # 400 frames of one, 20 of the other
+    few = two._take(torch.arange(two.num_frames) < 900)  # 600 frames of one, 300 of the other
     found = person_bones(Reference.of(source), few.unlabelled(), relative(few))
     assert (found.people, found.measured) == (2, 1)
     assert bool(found.bones[-1].isnan().all())

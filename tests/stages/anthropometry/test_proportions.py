@@ -90,8 +90,8 @@ def test_segments_at_full_length_are_measured_exactly(source):
     flat[..., 2] = 0
     points = ANATOMY.points(flat)[0]
     longest = [max(float((points[a] - points[b]).norm()) for a, b in pairs) for pairs in ANATOMY.segments.values()]
-    rays = flat[..., :2] / torch.linspace(2000, 6000, 120)[:, None, None]
-    everything = torch.ones(120, 17, dtype=torch.bool)
+    rays = flat[..., :2] / torch.linspace(2000, 6000, 1200)[:, None, None]
+    everything = torch.ones(1200, 17, dtype=torch.bool)
     found, places = measured(rays, everything, ANATOMY, torch.tensor(longest).roll(1))
     ratio = found / torch.tensor(longest)
     torch.testing.assert_close(ratio / ratio[0], torch.ones_like(ratio), rtol=0.02, atol=0)
