@@ -22,7 +22,7 @@ from poseda.geometry.camera import Camera, has_extrinsics
 from poseda.skeleton import Skeleton
 from poseda.stages.anthropometry.height import relative_size, standing_height
 from poseda.stages.anthropometry.people import alike
-from poseda.stages.anthropometry.proportions import MOST_FRAMES, Anatomy, Reference, rebuilt
+from poseda.stages.anthropometry.proportions import FEWEST_FRAMES, MOST_FRAMES, Anatomy, Reference, rebuilt
 from poseda.stages.base import Stage
 
 CHUNK = 8192
@@ -67,7 +67,9 @@ class Bodies(Stage):
             reference = Reference.of(source)
             found = reference.proportions(target) if reference else None
             if found is None:
-                remarks.append("the target shows too few bones: proportions stay as recorded")
+                remarks.append(
+                    f"proportions stay as recorded: to measure them takes {FEWEST_FRAMES} frames with hips and shoulders"
+                )
             else:
                 matrix = found.matrix(Anatomy(skeleton))
                 listed = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.ratios.items())
