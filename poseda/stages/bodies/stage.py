@@ -68,7 +68,7 @@ class Bodies(Stage):
             found = reference.proportions(target) if reference else None
             if found is None:
                 remarks.append(
-                    f"proportions stay as recorded: to measure them takes {FEWEST_FRAMES} frames with hips and shoulders"
+                    f"proportions stay as recorded: measuring takes {FEWEST_FRAMES} frames with hips and shoulders"
                 )
             else:
                 matrix = found.matrix(Anatomy(skeleton))

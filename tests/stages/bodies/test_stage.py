@@ -90,7 +90,7 @@ def test_a_detectors_errors_stay_in_pixels_and_what_it_missed_stays_missing(sour
 def test_a_target_of_a_few_frames_leaves_proportions_as_they_are_and_the_log_says_so(source, target):
     few = target._take(torch.arange(target.num_frames) < 20).unlabelled()
     made, remark = Bodies(BodiesConfig(size="source")).recast(source, few)
-    assert remark == "proportions stay as recorded: to measure them takes 500 frames with hips and shoulders"
+    assert remark == "proportions stay as recorded: measuring takes 500 frames with hips and shoulders"
     torch.testing.assert_close(made.poses, source.poses, atol=1e-2, rtol=0)
 
 
