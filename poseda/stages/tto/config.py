@@ -117,6 +117,8 @@ class TTOConfig:
             raise ConfigError(f"tto.camera=weak has no root: leave out tto.root={self.root}.")
         choose(self.lengths, ("clip", "person"), "tto.lengths")
         choose(self.size, ("floor", "lifted"), "tto.size")
+        if self.size != "floor" and self.lengths != "person":
+            raise ConfigError(f"tto.size={self.size} is for tto.lengths=person, not {self.lengths}.")
         if self.lengths == "person" and not self.weight_bones > 0:
             raise ConfigError("tto.lengths=person holds bones to lengths, and tto.weight_bones=0 does not.")
         if self.resize and self.root not in ("size_prior", "ground"):
