@@ -119,7 +119,7 @@ def test_without_source_clips_bones_keep_their_mean_in_the_clip_and_the_log_says
 def test_options_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match="weight_bones=0"):
         TTOConfig(lengths="person", weight_bones=0.0)
-    with pytest.raises(ConfigError, match="is for tto.lengths=person"):
+    with pytest.raises(ConfigError, match=r"is for tto\.lengths=person"):
         TTOConfig(size="lifted")
     with pytest.raises(ConfigError, match="Did you mean 'person'"):
         TTOConfig(lengths="persons")
