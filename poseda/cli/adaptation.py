@@ -56,6 +56,7 @@ class _Adaptation:
         self.protocol = job_protocol(job)
         self.predictions: dict[str, LiftedClips] = {}
         self.stages: list[Stage] = []
+        self.recasts: dict[tuple[str, ...], LabelledClips | None] = {}
 
     def run(self) -> Results:
         """Rows one by one; everything is written at the end, and each phase keeps its own state meanwhile."""
@@ -137,7 +138,7 @@ class _Adaptation:
             lifter = copy.deepcopy(self.lifter)
             trained = [stage.name for stage in stages if stage.shapes_training()]
             steps = self.job.adapt.steps
-            clips = recast_source(self.clips, self.target.train, stages, self._remark)
+            clips = self._recast(stages)
             selection = run_stages(
                 lifter,
                 clips,
@@ -162,6 +163,14 @@ class _Adaptation:
                 self._note_selection(selection, stages[: len(trained)])
             self.stages = stages
         return final
+
+    def _recast(self, stages: Sequence[Stage]) -> LabelledClips | None:
+        """The source as these stages want it recorded; prefixes that recast it alike share one copy."""
+        recasting = [stage for stage in stages if stage.overrides("recast")]
+        names = tuple(stage.name for stage in recasting)
+        if names not in self.recasts:
+            self.recasts[names] = recast_source(self.clips, self.target.train, recasting, self._remark)
+        return self.recasts[names]
 
     def _note_selection(self, selection: Selection, stages: Sequence[Stage]) -> None:
         what = "+".join(stage.label for stage in stages)

@@ -8,6 +8,8 @@ the source's own 2D, whose people have known size, takes the bias of that plane 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -36,35 +38,58 @@ FIXED_POINT_STEPS = 4
 _JOINTS = ("lankle", "rankle", "lknee", "rknee", "lhip", "rhip", "pelvis", "thorax", "head")
 
 
-def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float, int] | None:
-    """Size of the target's people over that of the source's, and the target frames behind it; None: it cannot be said.
+@dataclass(frozen=True)
+class FloorReference:
+    """The source's people as the floor tells their height; those of a target are measured beside them."""
 
-    It cannot where a camera has no extrinsics, a joint set lacks legs, pelvis, thorax or head, hardly anybody stands
-    upright, or the numbers show that the floor is not at z = 0. The height of a standing ankle is measured on the
-    source and grows with the body.
-    """
-    if any(not bool(has_extrinsics(clips.cameras).all()) for clips in (source, target)):
-        return None
-    if any(name not in clips.skeleton.joints for clips in (source, target) for name in _JOINTS):
-        return None
-    source, target = alike(source, MOST_FRAMES), alike(target, MOST_FRAMES)
-    cameras = source.cameras_at(torch.arange(source.num_frames, device=source.poses.device))
-    ankles = [source.skeleton.index(name) for name in ("lankle", "rankle")]
-    ankle = float(cameras.camera_to_world(source.poses[:, ankles])[..., 2].amin(-1).median())
-    if not 0 < ankle < HIGHEST_ANKLE_MM:
-        return None
-    mine, _ = _sizes(source, project_frames(cameras, source.poses), torch.ones_like(source.visible), ankle)
-    if len(mine) < FEWEST_FRAMES:
-        return None
-    factor = 1.0
-    for _ in range(FIXED_POINT_STEPS):
-        theirs, seen_by = _sizes(target, target.keypoints, target.visible, factor * ankle)
-        if len(theirs) < FEWEST_FRAMES:
+    ankle: float
+    """Height mm of a standing ankle."""
+    height: float
+    """Median of the measured heights, mm."""
+
+    @classmethod
+    def of(cls, source: LabelledClips) -> FloorReference | None:
+        """None where a camera has no extrinsics, a joint set lacks legs, pelvis, thorax or head, hardly anybody stands
+        upright, or the ankles show that the floor is not at z = 0."""
+        if not _placed(source):
             return None
-        factor = float(theirs.median() / mine.median())
-        if not PLAUSIBLE[0] < factor < PLAUSIBLE[1]:
+        source = alike(source, MOST_FRAMES)
+        cameras = source.cameras_at(torch.arange(source.num_frames, device=source.poses.device))
+        ankles = [source.skeleton.index(name) for name in ("lankle", "rankle")]
+        ankle = float(cameras.camera_to_world(source.poses[:, ankles])[..., 2].amin(-1).median())
+        if not 0 < ankle < HIGHEST_ANKLE_MM:
             return None
-    return (factor, len(theirs)) if _cameras_agree(theirs, seen_by) else None
+        mine, _ = _sizes(source, project_frames(cameras, source.poses), torch.ones_like(source.visible), ankle)
+        return None if len(mine) < FEWEST_FRAMES else cls(ankle, float(mine.median()))
+
+    def size_of(self, target: UnlabelledClips) -> tuple[float, int] | None:
+        """Size of the target's people over that of the source's, and the target frames behind it; None as for `of`.
+
+        The height of a standing ankle grows with the body.
+        """
+        if not _placed(target):
+            return None
+        target = alike(target, MOST_FRAMES)
+        factor = 1.0
+        for _ in range(FIXED_POINT_STEPS):
+            theirs, seen_by = _sizes(target, target.keypoints, target.visible, factor * self.ankle)
+            if len(theirs) < FEWEST_FRAMES:
+                return None
+            factor = float(theirs.median()) / self.height
+            if not PLAUSIBLE[0] < factor < PLAUSIBLE[1]:
+                return None
+        return (factor, len(theirs)) if _cameras_agree(theirs, seen_by) else None
+
+
+def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float, int] | None:
+    """`FloorReference.size_of` for one target; None where either side cannot be measured."""
+    reference = FloorReference.of(source)
+    return reference.size_of(target) if reference else None
+
+
+def _placed(clips: Clips) -> bool:
+    """Whether all cameras have extrinsics, and all joints that are measured exist."""
+    return bool(has_extrinsics(clips.cameras).all()) and set(_JOINTS) <= set(clips.skeleton.joints)
 
 
 def _sizes(clips: Clips, keypoints: Tensor, visible: Tensor, ankle: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poseda.data.clips import UnlabelledClips
 from poseda.geometry.bones import bone_lengths
-from poseda.stages.anthropometry.height import relative_size, standing_share
+from poseda.stages.anthropometry.height import FloorReference, standing_height
 from poseda.stages.anthropometry.people import people_of
 from poseda.stages.anthropometry.proportions import Reference, rebuilt
 
@@ -36,8 +36,7 @@ def person_bones(reference: Reference, clips: UnlabelledClips, poses: Tensor, *,
     skeleton, person = clips.skeleton, people_of(clips)
     lifted = bone_lengths(poses, skeleton).sum(-1)
     some = reference.clips.poses[:: max(reference.clips.num_frames // BODIES, 1)]
-    share = standing_share(skeleton).to(some)
-    own_height = (share * bone_lengths(some, skeleton).mean(0)).sum()
+    on_floor = FloorReference.of(reference.clips) if floor else None
     bones = poses.new_full((clips.num_frames, len(skeleton.bones)), torch.nan)
     measured = by_floor = 0
     for number, name in enumerate(clips.subjects):
@@ -46,12 +45,13 @@ def person_bones(reference: Reference, clips: UnlabelledClips, poses: Tensor, *,
         if found is None:
             continue
         who = person == number
-        lengths = bone_lengths(rebuilt(some, found.matrix(reference.anatomy), skeleton), skeleton).mean(0)
-        height = relative_size(reference.clips, one) if floor else None
+        body = rebuilt(some, found.matrix(reference.anatomy), skeleton)
+        lengths = bone_lengths(body, skeleton).mean(0)
+        height = on_floor.size_of(one) if on_floor else None
         if height is None:
-            lengths = lengths * (lifted[who].mean() / lengths.sum())
+            scale = lifted[who].mean() / lengths.sum()
         else:
-            lengths = lengths * (height[0] * own_height / (share * lengths).sum())
-        bones[who] = lengths
+            scale = height[0] * standing_height(some, skeleton) / standing_height(body, skeleton)
+        bones[who] = scale * lengths
         measured, by_floor = measured + 1, by_floor + (height is not None)
     return Measured(bones, len(clips.subjects), measured, by_floor)

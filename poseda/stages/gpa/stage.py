@@ -89,7 +89,7 @@ class GPA(Stage):
         self.samplers: dict[int, TargetSampler] = {}
 
     def prepare(self, setting: Setting) -> str:
-        """Count the target frames that cannot be aligned to, and measure the target's people where that is asked."""
+        """Count the target frames that cannot be aligned to."""
         target, skeleton = setting.target, setting.target.skeleton
         self.placing = replace(self.placing, root=skeleton.root, hips=hips_of(skeleton))
         self.complete = bool(target.visible.all())

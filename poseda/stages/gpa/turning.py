@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poseda.geometry.camera import Camera, has_extrinsics
+from poseda.geometry.camera import Camera, has_extrinsics, vertical
 from poseda.geometry.perspective import swing_to_axis
 from poseda.geometry.rotations import rotate
 
@@ -32,7 +32,7 @@ def turned(poses: Tensor, root: int, sources: Camera, rays: Tensor, targets: Cam
     here = centre[:, :2] / centre[:, 2:].clamp_min(1.0)
     matrix = with_ray(here, rays)
     if turn == "gravity":
-        upright, defined = with_gravity(here, upwards(sources), rays, upwards(targets))
+        upright, defined = with_gravity(here, vertical(sources), rays, vertical(targets))
         defined = defined & has_extrinsics(sources) & has_extrinsics(targets)
         matrix = torch.where(defined[:, None, None], upright, matrix)
     pivot = centre[:, None, None]
@@ -54,11 +54,6 @@ def with_gravity(here: Tensor, up_here: Tensor, there: Tensor, up_there: Tensor)
     """
     (first, ok), (second, fine) = _upright_axes(here, up_here), _upright_axes(there, up_there)
     return (second.unsqueeze(-2) * first.unsqueeze(-3)).sum(-1), ok & fine
-
-
-def upwards(cameras: Camera) -> Tensor:
-    """(N, 3) the world's z axis, which points up, in the axes of the cameras."""
-    return cameras.R[..., 2]
 
 
 def _upright_axes(rays: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
