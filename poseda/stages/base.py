@@ -118,8 +118,8 @@ class Stage:
     def recast(self, source: LabelledClips, target: UnlabelledClips) -> tuple[LabelledClips, str]:
         """Other source clips in place of those recorded, before any stage gets ready, and a remark for the log.
 
-        `prepare`, the steps, the selection and `calibrate` of all stages then work on these. Keeps nothing in the stage:
-        runs with the same stages share what one of them has made.
+        `prepare`, the steps, the selection and `calibrate` of all stages then work on these. It keeps nothing in the
+        stage: runs with the same stages share what one of them has made.
         """
         return source, ""
 
