@@ -39,8 +39,10 @@ def adapt(job: AdaptJob) -> None:
     """Check, run all phases, print the table and the sentence. Interrupted runs go on where they stopped."""
     from poseda.cli.adaptation import run_adaptation
     from poseda.cli.checks import check_adapt
+    from poseda.cli.predicting import predict_words
     from poseda.cli.runs import run_folder
     from poseda.engine.progress import Progress
+    from poseda.engine.records import RunFolder
 
     check_adapt(job)
     use_machine(job)
@@ -49,6 +51,8 @@ def adapt(job: AdaptJob) -> None:
     print(results.table())
     print(results.sentence())
     print(f"All of it is in {folder}.")
+    if command := predict_words(job, RunFolder(folder).lifter):
+        print(f"Poses of other clips, made as in the last row: {command}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,8 +20,8 @@ COMMAND = Command(
             "poses of a detector's keypoints, and a look at them",
         ),
         (
-            "checkpoint=lifter.safetensors input=clips.safetensors output=poses.bvh refine=true",
-            "poses of an archive for an animation program, refined at test time",
+            "checkpoint=lifter.safetensors input=clips.safetensors output=poses.bvh refine=true tto.lengths=person",
+            "poses of an archive for an animation program, refined at test time, with each person's own bones",
         ),
         (
             "checkpoint=lifter.safetensors input=clips.safetensors flip=true",
@@ -47,6 +47,7 @@ def predict(job: PredictJob) -> None:
     from poseda.cli.checks import check_predict
     from poseda.cli.models import open_job_lifter
     from poseda.cli.predicting import animate, read_input
+    from poseda.engine.facts import facts_of
     from poseda.engine.predictions import save_predictions
     from poseda.engine.runtime import resolve_device
     from poseda.lifters.inference import lift_clips
@@ -58,7 +59,7 @@ def predict(job: PredictJob) -> None:
 
         return follow(job)
     check_predict(job)
-    lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
+    lifter, card = open_job_lifter(job.checkpoint, job.source_model)
     uncertainty = asked_uncertainty(job, lifter, job.flip)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
@@ -68,6 +69,7 @@ def predict(job: PredictJob) -> None:
     lifted = predicted(uncertainty, job, lifter, clips, lifted).lifted() if uncertainty else lifted
     if job.refine:  # the uncertainty is that of the first prediction
         stage = TTO(job.tto)
+        stage.calibrate_without_source(lifter, facts_of(card, lifter.skeleton))
         lifted = replace(lifted, poses=stage.refine(lifter, clips, lifted).poses)
         print(stage.remark(), end="\n" if stage.remark() else "")
     files = save_predictions(job.output, lifted, clips)

@@ -57,7 +57,8 @@ def train(job: TrainJob) -> None:
         train_lifter(lifter, clips, job.train, seed=job.seed, folder=run.training("source"), progress=progress)
         evaluation = evaluate_lifter(lifter, domain.test.to(device), job_protocol(job))
         card = job_card(job, data_card(clips), evaluation)
-        save_lifter(run.lifter, lifter, {**card, FACTS: measure_facts(lifter, domain.test.to(device)).to_card()})
+        facts = measure_facts(lifter, domain.test.to(device), clips)
+        save_lifter(run.lifter, lifter, {**card, FACTS: facts.to_card()})
         results = {"source": evaluation.to_json()}
         data = [clips.provenance, domain.test.provenance]
         write_results(run.results, results, seed=job.seed, protocol=evaluation.protocol.describe(), data=data)

@@ -19,6 +19,7 @@ ORDER = (
     ("skeleton",),
     ("geometry",),
     ("metrics", "data"),
+    ("anthropometry",),
     ("lifters",),
     ("engine",),
     ("uncertainty",),

@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from poseda.anthropometry import proportions
+from poseda.anthropometry.height import standing_height
+from poseda.anthropometry.people import people_of
+from poseda.anthropometry.proportions import Anatomy, mean_lengths
+from poseda.anthropometry.reference import Reference
 from poseda.data.clips import LabelledClips
 from poseda.data.domains import Domain, DomainConfig, load_domain
-from poseda.stages.anthropometry import proportions
-from poseda.stages.anthropometry.height import relative_size, standing_height
-from poseda.stages.anthropometry.people import people_of
-from poseda.stages.anthropometry.proportions import Anatomy, Reference, mean_lengths
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def show(title: str, source: Domain, target: Domain) -> None:
     nothing = [float(truth.log().abs().mean()) for truth in truths]
     print(f"{'mean error of log ratios':39s}{errors[0]:.3f}        {errors[1]:.3f}")
     print(f"{'all ratios 1':39s}{nothing[0]:.3f}        {nothing[1]:.3f}")
-    size = relative_size(source.train, target.train.unlabelled())
+    size = reference.floor.size_of(target.train.unlabelled()) if reference.floor else None
     heights = [float(there[2] / own[2]) for there in (adapted, tested)]
     print(f"{'height':12s} {size[0] if size else float('nan'):8.3f}  {heights[0]:17.3f}  {heights[1]:11.3f}")
 

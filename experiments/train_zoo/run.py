@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from cost import measured
 from recipe import Model, recipe_models
-from ship import add_spread, held_out, put_into_package, write_model
+from ship import add_spread, domain_of, put_into_package, write_model
 
 from poseda import train
 from poseda.engine.checkpoint import read_card
@@ -90,10 +90,10 @@ def make(model: Model, given: argparse.Namespace) -> Path:
     cost = checkpoint.with_name("cost.json")
     card = read_card(checkpoint)[1]
     output.parent.mkdir(parents=True, exist_ok=True)
-    test = held_out(card, given.motion, given.root if given.source == "h36m" else "no-such-folder")
-    write_model(checkpoint, output, model, test, time=json.loads(cost.read_text()) if cost.is_file() else None)
+    domain = domain_of(card, given.motion, given.root if given.source == "h36m" else "no-such-folder")
+    write_model(checkpoint, output, model, domain, time=json.loads(cost.read_text()) if cost.is_file() else None)
     if len(runs) > 1:
-        add_spread(output, runs, test)
+        add_spread(output, runs, domain.test)
     return output
 
 

@@ -14,7 +14,7 @@ from recipe import Model
 
 from poseda.cli.calibrating import split_takes, take_name
 from poseda.data.clips import LabelledClips
-from poseda.data.domains import DomainConfig, load_domain
+from poseda.data.domains import Domain, DomainConfig, load_domain
 from poseda.data.noise import add_detector_noise
 from poseda.engine.checkpoint import atomic_write, describe_lifter, load_lifter, save_lifter
 from poseda.engine.evaluate import evaluate_lifter
@@ -33,27 +33,30 @@ LARGEST_FILE = 20_000_000
 LARGEST_PACKAGE = 60_000_000
 
 
-def held_out(card: Mapping[str, Any], path: str, root: str) -> LabelledClips:
-    """The test clips of the domain that a card's model was trained on, with 2D as good as what it was trained on.
+def domain_of(card: Mapping[str, Any], path: str, root: str) -> Domain:
+    """The domain that a card's model was trained on; the 2D of its test clips is as good as what it was trained on.
 
     `path` is where the motion file lies now, `root` where prepared data do.
     """
     source = card["settings"]["source"]
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in source.items()}
     given["path"] = path if given["path"] else ""
-    test = load_domain(DomainConfig(**given), root=root, skeleton=card["settings"]["lifter"]["skeleton"]).test
+    domain = load_domain(DomainConfig(**given), root=root, skeleton=card["settings"]["lifter"]["skeleton"])
     noise = card["settings"]["train"].get("noise", "none")
-    return test if noise == "none" else add_detector_noise(test, noise, torch.Generator().manual_seed(given["seed"]))
+    if noise == "none":
+        return domain
+    return replace(domain, test=add_detector_noise(domain.test, noise, torch.Generator().manual_seed(given["seed"])))
 
 
 def write_model(
-    checkpoint: Path, output: Path, model: Model, test: LabelledClips, *, time: Mapping[str, Any] | None
+    checkpoint: Path, output: Path, model: Model, domain: Domain, *, time: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Write `output`, with half the bits where that costs under 0.1 mm on `test`, and return its card.
+    """Write `output`, with half the bits where that costs under 0.1 mm on test clips, and return its card.
 
     Raises CheckpointError for a file that is too large for the package.
     """
     lifter, trained = load_lifter(checkpoint)
+    test = domain.test
     full = evaluate_lifter(lifter, test).values["mpjpe"]
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "half.safetensors"
@@ -61,7 +64,7 @@ def write_model(
         halved = load_lifter(trial)[0]
     cost = evaluate_lifter(halved, test).values["mpjpe"]
     half = abs(cost - full) < HALF_LIMIT_MM
-    card = make_card(halved if half else lifter, trained, model, test)
+    card = make_card(halved if half else lifter, trained, model, domain)
     card["half_precision"] = {"full": full, "half": cost, "stored": "float16" if half else "float32"}
     card["time"] = dict(time) if time else None
     save_lifter(output, lifter, card, half=half)
@@ -70,8 +73,9 @@ def write_model(
     return card
 
 
-def make_card(lifter: Lifter, trained: Mapping[str, Any], model: Model, test: LabelledClips) -> dict[str, Any]:
+def make_card(lifter: Lifter, trained: Mapping[str, Any], model: Model, domain: Domain) -> dict[str, Any]:
     """All that a card says but time, spread and half precision, of the weights as they are stored."""
+    test = domain.test
     evaluation = evaluate_lifter(lifter, test)
     settings = {**trained["settings"], "source": dict(trained["settings"]["source"])}
     settings["source"]["path"] = Path(settings["source"]["path"]).name  # where it lay is nobody's business
@@ -92,7 +96,7 @@ def make_card(lifter: Lifter, trained: Mapping[str, Any], model: Model, test: La
         "metrics": evaluation.values,
         "uncertainty": _uncertainty(lifter, test),
         "check": check_entry(lifter),
-        FACTS: measure_facts(lifter, test).to_card(),
+        FACTS: measure_facts(lifter, test, domain.train).to_card(),
         "published": model.published,
         "limits": list(model.limits),
     }

@@ -14,7 +14,7 @@ from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.domains import Domain, Target, load_domain, load_target
 from poseda.engine.checkpoint import save_lifter
 from poseda.engine.evaluate import evaluate_lifter, evaluate_unlabelled
-from poseda.engine.facts import FACTS, facts_of, measure_facts
+from poseda.engine.facts import FACTS, SourceFacts, facts_of, measure_facts
 from poseda.engine.official import open_lifter
 from poseda.engine.predictions import save_predictions
 from poseda.engine.progress import Progress
@@ -33,6 +33,9 @@ from poseda.stages.selection import Selection
 from poseda.viz.report import gap_statistics, save_figures
 from poseda.zoo import find_source_model, load_source_model
 
+FACTS_FRAMES = 4096
+"""Source frames on which the adapted lifter's errors are measured for its card."""
+
 
 def run_adaptation(job: AdaptJob, progress: type[Progress]) -> Results:
     """All phases of an adaptation. Finished phases of an interrupted run are taken over, to the same numbers."""
@@ -48,7 +51,7 @@ class _Adaptation:
         self.device = resolve_device(job.device)
         self.card: dict[str, Any] = {}
         asked, self.origin = self._given() if job.checkpoint or job.source_model else (self._asked(), "")
-        self.facts = facts_of(self.card, asked.skeleton.num_joints)
+        self.facts = facts_of(self.card, asked.skeleton)
         self.source = None if job.source.name == NO_SOURCE else self._source(asked)
         self.clips = self.source.train if self.source else None
         self.target = self._target(asked)
@@ -57,6 +60,7 @@ class _Adaptation:
         self.predictions: dict[str, LiftedClips] = {}
         self.stages: list[Stage] = []
         self.recasts: dict[tuple[str, ...], LabelledClips | None] = {}
+        self.adapted_from = self.clips
 
     def run(self) -> Results:
         """Rows one by one; everything is written at the end, and each phase keeps its own state meanwhile."""
@@ -124,7 +128,7 @@ class _Adaptation:
         )
         evaluation = evaluate_lifter(self.lifter, self.source.test, self.protocol)
         card = job_card(self.job, data_card(self.source.train), evaluation)
-        facts = measure_facts(self.lifter, self.source.test)
+        facts = measure_facts(self.lifter, self.source.test, self.source.train)
         save_lifter(self.folder.source_lifter, self.lifter, {**card, FACTS: facts.to_card()})
         return f"source model: trained here, {train.steps} steps"
 
@@ -138,7 +142,7 @@ class _Adaptation:
             lifter = copy.deepcopy(self.lifter)
             trained = [stage.name for stage in stages if stage.shapes_training()]
             steps = self.job.adapt.steps
-            clips = self._recast(stages)
+            clips = self.adapted_from = self._recast(stages)
             selection = run_stages(
                 lifter,
                 clips,
@@ -236,14 +240,22 @@ class _Adaptation:
         else:
             self.results.rows[label] = evaluate_unlabelled(lifter, test, lift=lift)
 
+    def _facts(self, lifter: Lifter) -> SourceFacts:
+        """What test-time stages need of the source, for the card of the adapted lifter: as the stages had recast it."""
+        if self.adapted_from is None:
+            return self.facts
+        some = self.adapted_from.subsample(max(self.adapted_from.num_frames // FACTS_FRAMES, 1))
+        return measure_facts(lifter, some, self.adapted_from)
+
     def _write(self, lifter: Lifter) -> None:
         """The lifter, figures, and results.json last: where it is, the run is whole."""
         results, data = self.results, [self.target.test.provenance]
         made_of: dict[str, Any] = {key: value for key, value in self.card.items() if key in ("data", "subjects")}
         if self.clips:
             data, made_of = [self.clips.provenance, *data], data_card(self.clips)
-        last = results.last
-        save_lifter(self.folder.lifter, lifter, job_card(self.job, made_of, results.rows[last]))
+        last, facts = results.last, self._facts(lifter)
+        card = job_card(self.job, made_of, results.rows[last])
+        save_lifter(self.folder.lifter, lifter, {**card, FACTS: facts.to_card()})
         if not results.labelled:
             save_predictions(self.folder.predictions, self.predictions[last], self.target.test)
         save_figures(

@@ -246,6 +246,7 @@ def shown_default(node: ast.expr | None) -> str:
 
 
 def shown_value(value: Any) -> str:
+    """A value as it is typed on the command line."""
     if isinstance(value, tuple | list):
         return f"[{','.join(shown_value(item) for item in value)}]"
     if isinstance(value, bool) or value is None:

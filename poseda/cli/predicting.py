@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
-from poseda.cli.schema import PredictJob
+from poseda.cli.help import shown_value
+from poseda.cli.report import job_protocol
+from poseda.cli.schema import AdaptJob, PredictJob
 from poseda.data.archive import load_archive
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.detections import read_detections
@@ -14,6 +17,8 @@ from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftedClips
 from poseda.skeleton import Skeleton
+from poseda.stages import stage_class
+from poseda.stages.tto import TTOConfig
 from poseda.viz.animation import save_animation
 
 
@@ -28,6 +33,24 @@ def read_input(job: PredictJob, skeleton: Skeleton) -> tuple[UnlabelledClips, tu
             raise ConfigError(f"{field.name} has no meaning for an archive, which says it itself; leave it out.")
     clips = load_archive(job.input)
     return (clips.unlabelled() if isinstance(clips, LabelledClips) else clips).convert(skeleton), ()
+
+
+def predict_words(job: AdaptJob, checkpoint: Path) -> str:
+    """The command that lifts other clips as the last row of an adaptation was lifted; empty where none does: after
+    other test-time stages than tto, or one that reads the true root or source clips."""
+    words = [f"checkpoint={checkpoint}", "input=FILE"]
+    words += ["flip=true"] if job_protocol(job).flip else []
+    for label in job.stages:
+        config = job.stage_configs[label].config
+        stage = stage_class(job.stage_configs[label].name)
+        again = isinstance(config, TTOConfig) and config.root != "oracle" and config.latent != "lowrank"
+        if stage.overrides("refine") and not again:
+            return ""
+        if isinstance(config, TTOConfig):
+            asked, usual = vars(config), vars(TTOConfig())
+            changed = [f"tto.{key}={shown_value(value)}" for key, value in asked.items() if value != usual[key]]
+            words += ["refine=true", *changed]
+    return f"python -m poseda.predict {shlex.join(words)}"
 
 
 def animate(path: str, lifted: LiftedClips, clips: UnlabelledClips) -> str:

@@ -36,6 +36,8 @@ def test_the_table_the_sentence_and_the_folder_are_printed(jobs: Any, capsys: An
         "the table",
         "the sentence",
         f"All of it is in {Path('runs/h36m-3dhp/default/seed0')}.",
+        "Poses of other clips, made as in the last row: python -m poseda.predict "
+        f"checkpoint={Path('runs/h36m-3dhp/default/seed0/lifter.safetensors')} input=FILE refine=true",
     ]
     assert err == ""
 

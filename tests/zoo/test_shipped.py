@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from poseda.engine.checkpoint import describe_lifter, load_lifter, read_card
 from poseda.engine.facts import facts_of
 from poseda.errors import CheckpointError, ConfigError, DataError, MissingDataError
+from poseda.skeleton import get_skeleton
 from poseda.zoo import index as zoo_index
 from poseda.zoo import list_source_models, load_source_model, source_model_path
 from poseda.zoo.cards import models_page
@@ -59,8 +60,8 @@ def test_a_card_says_where_the_model_comes_from_and_how_far_it_can_be_trusted(na
     assert card["metrics"]["mpjpe"] == pytest.approx(stored, abs=0.01)
     assert ACKNOWLEDGEMENT in card["data"]["licence"]  # all that is shipped today comes from CMU's motion
     assert "/" not in card["settings"]["source"]["path"], "a path of the machine that trained it"
-    facts = facts_of(card, len(card["joints"]))
-    errors = facts.joint_errors("a stage")
+    facts = facts_of(card, get_skeleton(card["skeleton"]))
+    errors = facts.joint_error_mm
     # MPJPE over all joints, the root with its 0 among them, is the mean of the joints' errors
     assert float(errors.mean()) == pytest.approx(card["metrics"]["mpjpe"], abs=0.01)
     assert facts.bone_mm is not None and bool((facts.bone_mm > 20).all() and (facts.bone_mm < 600).all())

@@ -17,10 +17,12 @@ from poseda.engine.facts import SourceFacts, facts_of, measure_facts
 from poseda.errors import CheckpointError, ConfigError
 from poseda.lifters import create_lifter
 from poseda.lifters.inference import lift_clips
+from poseda.skeleton import get_skeleton
 from poseda.stages import create_stage, list_stages, stage_class
 from poseda.stages.pipeline import AdaptConfig, adapt_lifter, lift_with_stages
 from poseda.zoo import load_source_model
 
+H36M = get_skeleton("h36m17")
 MODEL = "simplebaseline_small-h36m-standin"
 TARGET = ["target=3dhp", "target.every=10", "target.max_frames=600", "threads=1"]
 SHORT = ["adapt.steps=4", "adapt.batch_size=64", "adapt.log_every=2", "adabn.batches=2", "adabn.batch_size=64"]
@@ -46,6 +48,8 @@ def test_the_command_adapts_a_source_model_without_its_source(capsys: Any) -> No
     card = read_card(folder / "lifter.safetensors")[1]
     assert card["subjects"] == ["S1", "S5", "S6", "S7", "S8"], "whom the model saw stands on the adapted one's card too"
     assert card["settings"]["source_model"] == MODEL and card["settings"]["lifter"]["hidden"] == 512
+    given, kept = load_source_model(MODEL)[1]["facts"], card["facts"]
+    assert kept["joint_error_mm"] == given["joint_error_mm"], "what the source was like is handed on"
     assert (folder / "plots" / "domain_gap.png").is_file()
 
 
@@ -125,13 +129,13 @@ def blind() -> Any:
 
 def test_facts_stand_for_what_tto_would_measure_on_the_source(blind: Any, tiny_source: Any, tiny_target: Any) -> None:
     clips = tiny_target.limit(60).unlabelled()
-    facts = measure_facts(blind, tiny_source)
+    facts = measure_facts(blind, tiny_source, tiny_source)
     relative = tiny_source.poses - tiny_source.poses[:, :1]
     by_hand = (lift_clips(blind, tiny_source).poses - relative).norm(dim=-1).mean(0)
     torch.testing.assert_close(facts.joint_error_mm, by_hand)
     known, measured = create_stage("tto", steps=3), create_stage("tto", steps=3)
     config = AdaptConfig(steps=1)
-    adapt_lifter(blind, None, clips, [known], config, facts=facts_of({"facts": facts.to_card()}, 17))
+    adapt_lifter(blind, None, clips, [known], config, facts=facts_of({"facts": facts.to_card()}, H36M))
     adapt_lifter(blind, tiny_source, clips, [measured], config)
     first, second = (lift_with_stages(blind, clips, [stage]).poses for stage in (known, measured))
     assert float((first - second).abs().mean()) < 0.05  # the same people, and numbers of three decimals
@@ -140,13 +144,15 @@ def test_facts_stand_for_what_tto_would_measure_on_the_source(blind: Any, tiny_s
 def test_a_card_without_facts_is_said_and_wrong_ones_are_refused(blind: Any, tiny_target: Any) -> None:
     clips = tiny_target.limit(60).unlabelled()
     with pytest.raises(ConfigError, match="tto needs each joint's error on the source"):
-        adapt_lifter(blind, None, clips, [create_stage("tto")])
-    assert facts_of({}, 17) == facts_of({"facts": {}}, 17) or facts_of({}, 17).joint_error_mm is None
+        lift_with_stages(blind, clips, [create_stage("tto")])
+    for card in ({}, {"facts": {}}):
+        facts = facts_of(card, H36M)
+        assert (facts.joint_error_mm, facts.bone_mm, facts.people) == (None, None, None)
     for wrong in ([1.0] * 16, [-1.0] * 17, [float("nan")] * 17, "many", [None] * 17):
         with pytest.raises(CheckpointError, match="joint_error_mm must be 17 numbers"):
-            facts_of({"facts": {"joint_error_mm": wrong}}, 17)
+            facts_of({"facts": {"joint_error_mm": wrong}}, H36M)
     with pytest.raises(CheckpointError, match="no object"):
-        facts_of({"facts": [1.0]}, 17)
+        facts_of({"facts": [1.0]}, H36M)
 
 
 def test_without_a_source_a_stage_that_asks_for_it_is_refused(blind: Any, tiny_target: Any) -> None:
@@ -159,7 +165,7 @@ def test_train_leaves_a_card_that_a_source_free_run_can_use(capsys: Any) -> None
     words = ["source=h36m", "source.every=10", "source.max_frames=300", "lifter.hidden=16", "lifter.sigma=false"]
     assert train.main([*words, "train.steps=2", "train.batch_size=16", "threads=1"]) == 0
     checkpoint = "checkpoint=runs/h36m/default/seed0/lifter.safetensors"
-    assert "joint_error_mm" in read_card(checkpoint.partition("=")[2])[1]["facts"]
+    assert {"joint_error_mm", "people"} <= set(read_card(checkpoint.partition("=")[2])[1]["facts"])
     lifter = ["lifter.hidden=16", "lifter.sigma=false"]
     assert adapt.main(["source=none", checkpoint, *lifter, *TARGET, "stages=[tto]", "tto.steps=2"]) == 0
     capsys.readouterr()

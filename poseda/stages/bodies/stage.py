@@ -4,7 +4,7 @@ Data sets place joints differently (the hips of Human3.6M's S1 are 0.27 m apart,
 0.18) and film different people. A lifter takes broad shoulders over short legs for a body that is seen from above, and
 the more views it has been trained on the more it believes so: without this stage, training on the target's views can do
 harm (experiments/comparison, stand-ins). Proportions are measured on the target's 2D as a whole, and the size from the
-floor where cameras have extrinsics (stages/anthropometry). Changed once, before all other stages, which then work with,
+floor where cameras have extrinsics (poseda/anthropometry). Changed once, before all other stages, which then work with,
 calibrate on and discriminate against bodies of the target's build. Our own; nothing is learned, and no target label is
 read. PoseAug, AdaptPose and PoseDA change bone lengths at random instead.
 """
@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.height import FloorReference, standing_height
+from poseda.anthropometry.people import alike
+from poseda.anthropometry.proportions import FEWEST_FRAMES, MOST_FRAMES, Anatomy, rebuilt
+from poseda.anthropometry.reference import Reference
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.errors import ConfigError, choose
 from poseda.geometry.camera import Camera, has_extrinsics
 from poseda.skeleton import Skeleton
-from poseda.stages.anthropometry.height import relative_size, standing_height
-from poseda.stages.anthropometry.people import alike
-from poseda.stages.anthropometry.proportions import FEWEST_FRAMES, MOST_FRAMES, Anatomy, Reference, rebuilt
 from poseda.stages.base import Stage
 
 CHUNK = 8192
@@ -76,7 +77,8 @@ class Bodies(Stage):
                 remarks.append(f"lengths of the target's people over the source's, from 2D: {listed}")
         size = 1.0
         if self.config.size == "floor":
-            measured = relative_size(source, target)
+            floor = FloorReference.of(source)
+            measured = floor.size_of(target) if floor else None
             if measured is None:
                 remarks.append(
                     "size=floor leaves people as tall as recorded: both sides need cameras with extrinsics, a floor at "

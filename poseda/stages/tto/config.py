@@ -53,7 +53,7 @@ class TTOConfig:
     """Weight of each bone's distance to its mean length in the clip, in units of 10 mm."""
     lengths: str = "clip"
     """What bones are held to: clip (their mean length in the clip, as it is then), person (as long as all 2D of the
-    person measures them beside the source's people; needs source clips)."""
+    person measures them beside the source's people, from its clips or from the lifter's card)."""
     size: str = "floor"
     """How large lengths=person takes a person to be: floor (as the floor tells it, where cameras have extrinsics),
     lifted (as the lifted poses are on average)."""

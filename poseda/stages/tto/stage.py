@@ -19,14 +19,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.persons import Measured, person_bones
+from poseda.anthropometry.reference import Reference
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
 from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode, to_camera
 from poseda.lifters.inference import LiftedClips, lift_clips
-from poseda.stages.anthropometry.persons import Measured, person_bones
-from poseda.stages.anthropometry.proportions import Reference
 from poseda.stages.base import Stage
 from poseda.stages.tto.config import TTOConfig
 from poseda.stages.tto.latents import (
@@ -92,10 +92,11 @@ class TTO(Stage):
 
     def calibrate_without_source(self, lifter: Lifter, facts: SourceFacts) -> None:
         """The same from the source model's card; directions are not on it."""
-        if not lifter.has_sigma and not self.config.sigma_mm:
-            self.joint_sigma = facts.joint_errors("tto").to(next(lifter.parameters())).clamp_min(1.0)
+        if not lifter.has_sigma and facts.joint_error_mm is not None:
+            self.joint_sigma = facts.joint_error_mm.to(next(lifter.parameters())).clamp_min(1.0)
         if self.config.root == "size_prior" and not self.config.height_mm:
             self.source_length = 0.0 if facts.bone_mm is None else float(facts.bone_mm.sum())
+        self.reference = facts.people if self.config.lengths == "person" else None
         if self.config.latent == "lowrank":
             raise ConfigError("tto.latent=lowrank takes its directions from source clips: give source=NAME.")
 
@@ -127,7 +128,10 @@ class TTO(Stage):
                 f"{self.people.by_floor} from the floor"
             )
         elif self.config.lengths == "person":
-            parts.append("no source clips to measure people beside: bones are held to their mean in each clip")
+            parts.append(
+                "neither source clips nor a card with people to measure others beside: bones are held to their mean in "
+                "each clip"
+            )
         if self.config.module:
             parts.append(f"of the lifter only what follows the {self._side()} of {self.config.module} is run again")
         return f"{self.label}: {'; '.join(parts)}" if parts else ""
@@ -165,7 +169,9 @@ class TTO(Stage):
             return lifted.sigma.clamp_min(1.0)
         if self.joint_sigma is None:
             raise ConfigError(
-                "tto needs sigma: a lifter with sigma=true, tto.sigma_mm=..., or TTO.calibrate beforehand."
+                "tto needs each joint's error on the source, and this lifter has neither a sigma head nor a card that "
+                "says it: give tto.sigma_mm=MM, a lifter that python -m poseda.train has written, or, to adapt, "
+                "source=NAME."
             )
         return self.joint_sigma.expand(lifted.poses.shape[:-1])
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from poseda.anthropometry.height import standing_share
 from poseda.errors import ConfigError
 from poseda.geometry.rigs import load_rig
 from poseda.skeleton import get_skeleton
-from poseda.stages.anthropometry.height import standing_share
 from poseda.stages.base import Stage
 from poseda.stages.bodies import Bodies, BodiesConfig
 from poseda.stages.pipeline import AdaptConfig, adapt_lifter

@@ -150,7 +150,7 @@ def test_a_larger_sigma_lets_a_joint_move_further(people, lifter):
 def test_without_a_scale_head_sigma_is_each_joints_mean_error_on_the_source(people, small_lifter):
     lifter = small_lifter(sigma=False).double().eval()
     stage = TTO()
-    with pytest.raises(ConfigError, match="sigma=true"):
+    with pytest.raises(ConfigError, match=r"give tto\.sigma_mm"):
         stage.refine(lifter, people.unlabelled(), lift_clips(lifter, people))
     stage.calibrate(lifter, people)
     errors = np.linalg.norm((lift_clips(lifter, people).poses - relative(people)).numpy(), axis=-1)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from poseda.anthropometry.persons import person_bones
+from poseda.anthropometry.reference import Reference
 from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
 from poseda.lifters.inference import LiftedClips
-from poseda.stages.anthropometry.persons import person_bones
-from poseda.stages.anthropometry.proportions import Reference
 from poseda.stages.tto import TTO, TTOConfig
-from tests.stages.anthropometry.floor import looking_down, on_floor
+from tests.anthropometry.floor import looking_down, on_floor
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_without_source_clips_bones_keep_their_mean_in_the_clip_and_the_log_says
     }  # neither is calibrated
     poses = [stage.refine(small_lifter().eval(), some.unlabelled(), lifted(some)).poses for stage in held.values()]
     torch.testing.assert_close(*poses, rtol=0, atol=0)
-    assert "no source clips to measure people beside" in held["person"].remark()
+    assert "neither source clips nor a card with people" in held["person"].remark()
 
 
 def test_options_that_contradict_each_other_are_refused():

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.people import alike
 from poseda.data.clips import Clips, LabelledClips, UnlabelledClips
 from poseda.geometry.bones import bone_lengths
 from poseda.geometry.camera import Camera, has_extrinsics, project_frames
 from poseda.skeleton import Skeleton
-from poseda.stages.anthropometry.people import alike
 
 LARGEST_LEAN = 0.25
 """Upright: between the pelvis and the thorax, sideways is at most this share of upwards."""
@@ -79,12 +79,6 @@ class FloorReference:
             if not PLAUSIBLE[0] < factor < PLAUSIBLE[1]:
                 return None
         return (factor, len(theirs)) if _cameras_agree(theirs, seen_by) else None
-
-
-def relative_size(source: LabelledClips, target: UnlabelledClips) -> tuple[float, int] | None:
-    """`FloorReference.size_of` for one target; None where either side cannot be measured."""
-    reference = FloorReference.of(source)
-    return reference.size_of(target) if reference else None
 
 
 def _placed(clips: Clips) -> bool:

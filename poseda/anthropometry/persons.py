@@ -7,14 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.people import people_of
+from poseda.anthropometry.reference import Reference
 from poseda.data.clips import UnlabelledClips
 from poseda.geometry.bones import bone_lengths
-from poseda.stages.anthropometry.height import FloorReference, standing_height
-from poseda.stages.anthropometry.people import people_of
-from poseda.stages.anthropometry.proportions import Reference, rebuilt
-
-BODIES = 2000
-"""Source poses that take on a person's proportions, for the mean of its bones."""
 
 
 class Measured(NamedTuple):
@@ -35,8 +31,7 @@ def person_bones(reference: Reference, clips: UnlabelledClips, poses: Tensor, *,
     """
     skeleton, person = clips.skeleton, people_of(clips)
     lifted = bone_lengths(poses, skeleton).sum(-1)
-    some = reference.clips.poses[:: max(reference.clips.num_frames // BODIES, 1)]
-    on_floor = FloorReference.of(reference.clips) if floor else None
+    on_floor = reference.floor if floor else None
     bones = poses.new_full((clips.num_frames, len(skeleton.bones)), torch.nan)
     measured = by_floor = 0
     for number, name in enumerate(clips.subjects):
@@ -45,13 +40,12 @@ def person_bones(reference: Reference, clips: UnlabelledClips, poses: Tensor, *,
         if found is None:
             continue
         who = person == number
-        body = rebuilt(some, found.matrix(reference.anatomy), skeleton)
-        lengths = bone_lengths(body, skeleton).mean(0)
+        lengths = reference.bones(found)
         height = on_floor.size_of(one) if on_floor else None
         if height is None:
-            scale = lifted[who].mean() / lengths.sum()
+            scale = float(lifted[who].mean() / lengths.sum())
         else:
-            scale = height[0] * standing_height(some, skeleton) / standing_height(body, skeleton)
-        bones[who] = scale * lengths
+            scale = height[0] * reference.standing(reference.bones()) / reference.standing(lengths)
+        bones[who] = (scale * lengths).to(bones)
         measured, by_floor = measured + 1, by_floor + (height is not None)
     return Measured(bones, len(clips.subjects), measured, by_floor)

@@ -13,16 +13,15 @@ size from depth, so that ratios are relative: their geometric mean is 1. Our own
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.people import people_of
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.skeleton import Skeleton
-from poseda.stages.anthropometry.people import alike, people_of
 
 QUANTILE = 0.9
 """Of seen lengths over frames: near the longest, and not the noise beyond it."""
@@ -124,52 +123,7 @@ class Proportions:
         return torch.stack([rows[joint] - rows[skeleton.root] for joint in range(skeleton.num_joints)])
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What people are measured beside: the source's, whose bodies are known. The same measurement on both takes away
-    what it adds by itself."""
-
-    clips: LabelledClips
-    """At most MOST_FRAMES, of all people alike."""
-    anatomy: Anatomy
-    start: Tensor
-    """(K,) mean lengths mm of its segments in 3D."""
-    log_lengths: Tensor
-    """(K,) measured, log mm."""
-    places: Tensor
-    """(joints of the trunk,) measured."""
-
-    @classmethod
-    def of(cls, source: LabelledClips) -> Reference | None:
-        """None for a skeleton without hips and shoulders."""
-        if not Anatomy.fits(source.skeleton):
-            return None
-        source, anatomy = alike(source, MOST_FRAMES, FEWEST_FRAMES), Anatomy(source.skeleton)
-        start = mean_lengths(source.poses, anatomy)
-        measures = _of_people(source, source.poses[..., :2] / source.poses[..., 2:], anatomy, start)
-        return cls(source, anatomy, start, *measures)
-
-    def proportions(self, target: UnlabelledClips) -> Proportions | None:
-        """Proportions of the target's people over those of the source's; None where hardly any segment is seen.
-
-        People count alike, however long they are seen.
-        """
-        target = alike(target, MOST_FRAMES, FEWEST_FRAMES)
-        cameras = target.cameras_at(torch.arange(target.num_frames, device=target.keypoints.device))
-        lengths, places = _of_people(target, cameras.unproject(target.keypoints), self.anatomy, self.start)
-        log, shift = lengths - self.log_lengths, places - self.places
-        log = log - log[log.isfinite()].median() if bool(log.isfinite().any()) else log
-        known = log.abs() < math.log(LARGEST)  # a NaN is not
-        if not bool(known.any()):
-            return None
-        ratios = torch.where(known, log - log[known].mean(), 0.0).exp().tolist()
-        shifts = shift.nan_to_num(0.0).clamp(-LARGEST_SHIFT, LARGEST_SHIFT).tolist()
-        return Proportions(
-            dict(zip(self.anatomy.segments, ratios, strict=True)), dict(zip(self.anatomy.trunk, shifts, strict=True))
-        )
-
-
-def _of_people(
+def of_people(
     clips: LabelledClips | UnlabelledClips, rays: Tensor, anatomy: Anatomy, start: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Log lengths (K,) and places along the trunk, the means over people, each measured alone from rays (F, J, 2).

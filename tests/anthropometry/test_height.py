@@ -7,9 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from poseda.stages.anthropometry.height import relative_size
+from poseda.anthropometry.height import FloorReference
 from poseda.stages.bodies import Bodies, BodiesConfig
-from tests.stages.anthropometry.floor import looking_down, on_floor
+from tests.anthropometry.floor import looking_down, on_floor
+
+
+def relative_size(source, target):
+    reference = FloorReference.of(source)
+    return reference.size_of(target) if reference else None
 
 
 @pytest.fixture(scope="module")

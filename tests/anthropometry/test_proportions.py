@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from poseda.anthropometry.people import alike
+from poseda.anthropometry.proportions import Anatomy, Proportions, measured
+from poseda.anthropometry.reference import Reference
 from poseda.geometry.rigs import load_rig
 from poseda.skeleton import SKELETONS, get_skeleton
-from poseda.stages.anthropometry.people import alike
-from poseda.stages.anthropometry.proportions import Anatomy, Proportions, Reference, measured
 
 ANATOMY = Anatomy(get_skeleton("h36m17"))
 
