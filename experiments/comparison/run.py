@@ -5,7 +5,8 @@
 One source model and one oracle are trained for each pair of domains, lifter, view and seed; each method starts from the
 one of its view. The share of the gap is that between the source model and the oracle that see the screen. A run is a
 `python -m poseda.adapt` of its own, whose folder holds everything; finished runs are not repeated, and an interrupted
-one goes on. `methods.json` names the methods and their options: add a line to compare one more.
+one goes on. `methods.json` names the methods and their options: add a line to compare one more, `of` another if it is a
+variant.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Case:
 
 def main() -> None:
     """Run what is missing and print the table."""
-    methods: dict[str, dict[str, Any]] = json.loads(METHODS.read_text())
+    methods = read_methods()
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("cmu", type=Path)
     parser.add_argument("hdm05", type=Path)
@@ -109,6 +110,27 @@ def main() -> None:
             source = start(case, view_of(recipe), seed)
             run(case, run_of(name, recipe), recipe, seed, source)
     print(table(case, chosen, arguments.seeds))
+
+
+def read_methods(path: Path = METHODS) -> dict[str, dict[str, Any]]:
+    """Recipes by name: `stages`, `options`, `view`, and which `run` and `row` of it hold the numbers.
+
+    One that is `of` another takes all that it does not say itself from it, `without` stages and their options.
+    """
+    methods: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    return {name: whole(recipe, methods) for name, recipe in methods.items()}
+
+
+def whole(recipe: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A recipe with what it takes from the one that it is `of`."""
+    if "of" not in recipe:
+        return dict(recipe)
+    base = whole(methods[recipe["of"]], methods)
+    out = set(recipe.get("without", ()))
+    options = [*base.get("options", []), *recipe.get("options", [])]
+    chosen = dict(option.split("=", 1) for option in options if option.split(".")[0] not in out)  # the later ones count
+    left = [stage for stage in base["stages"] if stage not in out]
+    return {**base, **recipe, "stages": left, "options": [f"{key}={value}" for key, value in chosen.items()]}
 
 
 def view_of(recipe: Mapping[str, Any]) -> str:
