@@ -23,6 +23,13 @@ class Measured(NamedTuple):
     by_floor: int
     """Those whose height the floor tells; the others are as large as their lifted poses are on average."""
 
+    def sentence(self) -> str:
+        """What was measured of whom."""
+        return (
+            f"bones of {self.measured} of {self.people} people measured on their 2D, the height of {self.by_floor} "
+            "from the floor"
+        )
+
 
 def person_bones(reference: Reference, clips: UnlabelledClips, poses: Tensor, *, floor: bool = True) -> Measured:
     """Bones of each person of `clips`, beside the people of `reference`; poses (F, J, 3) mm are the lifted ones.

@@ -36,6 +36,8 @@ class TargetBatch:
     """(B, T, J) bool."""
     cameras: Camera
     """(B,) the camera of each window."""
+    frames: Tensor | None = None
+    """(B,) int64: which frames of the target's clips the middle ones are; None for windows that are none of theirs."""
 
 
 class SourceSampler:
@@ -72,7 +74,9 @@ class TargetSampler:
     def draw(self, n: int, generator: torch.Generator) -> TargetBatch:
         """n windows with replacement; `generator` lives on the CPU or on the clips' device."""
         centres, windows = self._draw(n, generator)
-        return TargetBatch(self.clips.keypoints[windows], self.visible[windows], self.clips.cameras_at(centres))
+        return TargetBatch(
+            self.clips.keypoints[windows], self.visible[windows], self.clips.cameras_at(centres), centres
+        )
 
 
 class _WindowDraw:

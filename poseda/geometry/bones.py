@@ -33,6 +33,12 @@ def joints_from_bones(bones: Tensor, skeleton: Skeleton, root: Tensor | None = N
     return joints if root is None else joints + root.unsqueeze(-2)
 
 
+def with_bone_lengths(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
+    """Joints (..., J, 3) mm with their own bone directions and root, and bones of `lengths` (..., E) mm."""
+    bones = unit_bones(bone_vectors(joints, skeleton)) * lengths.unsqueeze(-1)
+    return joints_from_bones(bones, skeleton, joints[..., skeleton.root, :])
+
+
 def unit_bones(bones: Tensor, eps: float = 1e-6) -> Tensor:
     """Bone directions: (..., E, 3) mm -> (..., E, 3) of length 1; below `eps` mm it shrinks towards 0."""
     lengths: Tensor = torch.linalg.vector_norm(bones, dim=-1, keepdim=True)

@@ -12,8 +12,9 @@ exponential moving average of the lifter, lifts the target's 2D as it is (and mi
 The loss is the squared error to the teacher's pose in m², weighted for each window by exp(-(r / residual)²), r being
 how far the teacher's pose is from its own 2D, in boxes, and ramped up as exp(-5 (1 - t)²). Departures: the paper's
 consistency of class scores; the confidence, which it does not have; without source clips an anchor to the source model
-takes the place of the loss on the source. The vertical is the world's z where the camera
-knows its pose in the world, else the image's.
+takes the place of the loss on the source; `lengths=person` gives the teacher's poses measured bones, since a lifter
+that learns from itself makes bones longer and longer. The vertical is the world's z where the camera knows its pose in
+the world, else the image's.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.persons import person_bones
+from poseda.anthropometry.reference import Reference
 from poseda.data.batches import TargetBatch
 from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.engine.supervised import METRE, mirror_batch
 from poseda.errors import ConfigError, choose
+from poseda.geometry.bones import with_bone_lengths
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import vertical
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate, rotate_about_axis
 from poseda.lifters.base import Lifter
-from poseda.lifters.inference import mirror_keypoints, mirror_poses
+from poseda.lifters.inference import lift_clips, mirror_keypoints, mirror_poses
+from poseda.skeleton import Skeleton
 from poseda.stages.averaging import follow, warm_decay
 from poseda.stages.base import Lesson, Setting, Stage
 
@@ -67,11 +72,15 @@ class MeanTeacherConfig:
     anchor: float = 1.0
     """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing
     else would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
+    lengths: str = "lifted"
+    """Bones of the teacher's poses: lifted (as it says), person (as long as all 2D of the person measures them beside
+    the source's people; needs source clips)."""
     keep: str = "teacher"
     """Which one to use in the end: teacher, or student."""
 
     def __post_init__(self) -> None:
         choose(self.keep, ("teacher", "student"), "mean_teacher.keep")
+        choose(self.lengths, ("lifted", "person"), "mean_teacher.lengths")
         if not 0 <= self.decay < 1:
             raise ConfigError(f"mean_teacher.decay={self.decay}: must be at least 0 and below 1.")
         for name in ("ramp", "rotate"):
@@ -100,6 +109,7 @@ class MeanTeacher(Stage):
         self.config = config or MeanTeacherConfig()
         self.steps = 0
         self.rotates = False
+        self.bones: Tensor | None = None
 
     def prepare(self, setting: Setting) -> str:
         """The teacher starts as the lifter; one that gives one pose a window cannot see it turned."""
@@ -108,9 +118,15 @@ class MeanTeacher(Stage):
         self.steps = 0
         whole = setting.lifter.output == "seq2seq" or setting.lifter.frames == 1
         self.rotates = self.config.rotate > 0 and self.config.angle > 0 and whole
-        if whole or not self.config.rotate:
-            return ""
-        return f"{setting.lifter.name} gives one pose for {setting.lifter.frames} frames of 2D: nothing is rotated"
+        remarks = []
+        if self.config.lengths == "person":
+            self.bones, remark = measure_bones(setting)
+            remarks.append(remark)
+        if self.config.rotate and not whole:
+            remarks.append(
+                f"{setting.lifter.name} gives one pose for {setting.lifter.frames} frames of 2D: nothing is rotated"
+            )
+        return "; ".join(remarks)
 
     def lifter_loss(self, lesson: Lesson) -> Tensor:
         """The weighted disagreement of lifter and teacher."""
@@ -137,6 +153,8 @@ class MeanTeacher(Stage):
         if config.flip:
             mirrored = self.teacher(mirror_keypoints(keypoints, skeleton, lesson.lifter.mirror_signs)).pose
             pose = (pose + mirror_poses(mirrored, skeleton)) / 2
+        if self.bones is not None and target.frames is not None:
+            pose = hold_bones(pose, self.bones[target.frames], skeleton)
         turned = lesson.target_rotation
         root, weight = place_poses(pose if turned is None else rotate(turned.mT, pose), target, config.residual)
         if self.rotates:
@@ -173,6 +191,25 @@ class MeanTeacher(Stage):
         """Take back what `state_dict` gave."""
         self.teacher.load_state_dict(state["teacher"])
         self.steps = int(state["steps"])
+
+
+def measure_bones(setting: Setting) -> tuple[Tensor | None, str]:
+    """Bones (F, E) mm of the target's people, from their 2D beside the source's, NaN for who is hardly seen; a remark.
+
+    None without source clips, or where the joints lack hips and shoulders.
+    """
+    reference = Reference.of(setting.clips) if setting.clips is not None else None
+    if reference is None:
+        return None, "bones stay as lifted: measuring people takes source clips, with hips and shoulders"
+    found = person_bones(reference, setting.target, lift_clips(setting.lifter, setting.target).poses)
+    return found.bones, found.sentence()
+
+
+def hold_bones(poses: Tensor, bones: Tensor, skeleton: Skeleton) -> Tensor:
+    """Poses (B, T, J, 3) mm with bones (B, E) mm in all frames of each window, and their own where those are NaN."""
+    lengths = bones.unsqueeze(1)
+    measured = ~lengths.isnan().any(-1)[..., None, None]
+    return torch.where(measured, with_bone_lengths(poses, lengths.nan_to_num(1.0), skeleton), poses)
 
 
 def ramp_up(index: int, length: float) -> float:

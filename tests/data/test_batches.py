@@ -63,6 +63,7 @@ def test_target_batches_are_centred_on_usable_frames(make_clips):
     batch = TargetSampler(target, 3, valid).draw(300, seeded())
     assert set(batch.keypoints[:, 1, 0, 0].int().tolist()) == {0, 1, 2, 3, 5, 6}
     assert torch.equal(batch.visible, (confidence > 0)[batch.keypoints[..., 0, 0].long()])
+    assert batch.frames is not None and torch.equal(batch.frames, batch.keypoints[:, 1, 0, 0].long())
 
 
 def test_what_cannot_be_drawn_is_refused(make_clips):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from poseda.geometry.bones import bone_lengths, bone_vectors, joints_from_bones, unit_bones
+from poseda.geometry.bones import bone_lengths, bone_vectors, joints_from_bones, unit_bones, with_bone_lengths
 from poseda.skeleton import SKELETONS
 
 ALL = pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS.keys())
@@ -38,6 +38,19 @@ def test_bone_lengths_ignore_rotation_and_translation():
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).double())[0]
     moved = joints @ rotation.T + 100
     torch.testing.assert_close(bone_lengths(moved, skeleton), bone_lengths(joints, skeleton))
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+def test_given_lengths_keep_directions_and_root(skeleton):
+    draws = torch.Generator().manual_seed(0)
+    joints = 500 * torch.randn(4, 2, skeleton.num_joints, 3, dtype=torch.float64, generator=draws)
+    lengths = 100 + 300 * torch.rand(4, 1, len(skeleton.bones), dtype=torch.float64, generator=draws)
+    made = with_bone_lengths(joints, lengths, skeleton)
+    torch.testing.assert_close(made[..., skeleton.root, :], joints[..., skeleton.root, :])
+    before, after = (bone_vectors(some, skeleton) for some in (joints, made))
+    torch.testing.assert_close(after.norm(dim=-1), lengths.expand(4, 2, -1))
+    cosine = torch.nn.functional.cosine_similarity(before, after, dim=-1)
+    torch.testing.assert_close(cosine, torch.ones_like(cosine))
 
 
 def test_unit_bones_have_length_one_and_a_zero_bone_has_a_finite_gradient():

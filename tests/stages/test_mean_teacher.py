@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from poseda.data.batches import TargetBatch
 from poseda.data.clips import LabelledClips
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import ConfigError
+from poseda.geometry.bones import bone_lengths
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen, vertical
 from poseda.geometry.root import root_from_keypoints
@@ -221,6 +223,30 @@ def test_what_the_lifter_is_to_say_fits_what_it_sees(knowing):
     plain = (keypoints - lesson.target_keypoints).abs().amax((1, 2, 3)) > 1e-3
     other = (keypoints - mirror_keypoints(lesson.target_keypoints, lifter.skeleton)).abs().amax((1, 2, 3)) > 1e-3
     assert bool((plain & other)[used].all()), "every window was turned"
+
+
+def test_the_teachers_poses_take_measured_bones_and_keep_their_own_where_there_are_none(knowing):
+    lifter, clips = knowing
+    stage, _ = prepared(lifter, noise=0.0, rotate=1.0, flip=True)
+    lesson = lesson_of(lifter, clips)
+    frames = torch.arange(16).flip(0)
+    lesson = replace(lesson, target=replace(lesson.target, frames=frames))
+    stage.bones = 100 + 200 * torch.rand(len(clips.bounds) * 12, 16, generator=draws())
+    stage.bones[:4] = torch.nan
+    with torch.no_grad():
+        own = stage.teacher(lesson.target_keypoints).pose
+        _, pose, _ = stage._pairs(lesson)
+    lengths = bone_lengths(pose, lifter.skeleton)[:, 0]
+    mirrored = lengths.clone()  # half of the windows are mirrored: left bones there are right ones
+    for left, right in lifter.skeleton.bone_pairs:
+        mirrored[:, [left, right]] = mirrored[:, [right, left]]
+    asked = stage.bones[frames]
+    away = torch.minimum((lengths - asked).abs().amax(1), (mirrored - asked).abs().amax(1))
+    assert float(away[:12].max()) < 0.1
+    assert bool(away[12:].isnan().all()) and bool(lengths.isfinite().all())
+    # who is not measured has bones like the teacher's own (the mean of both looks is a little shorter)
+    ratio = lengths[12:].sum(-1) / bone_lengths(own, lifter.skeleton)[12:, 0].sum(-1)
+    assert bool(((ratio > 0.8) & (ratio < 1.1)).all())
 
 
 def test_a_mirrored_window_asks_for_the_mirrored_pose(knowing):

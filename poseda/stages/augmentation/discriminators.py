@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from poseda.geometry.bones import bone_lengths, bone_vectors, joints_from_bones, unit_bones
+from poseda.geometry.bones import bone_lengths, bone_vectors, unit_bones, with_bone_lengths
 from poseda.geometry.boxes import box_scale
 from poseda.skeleton import Skeleton
 
@@ -146,6 +146,4 @@ def screen_features(keypoints: Tensor, visible: Tensor, root: int) -> Tensor:
 
 def swap_bone_lengths(poses: Tensor, other: Tensor, skeleton: Skeleton) -> Tensor:
     """Poses (..., J, 3) mm with their own bone directions and root, and the bone lengths of `other`, (..., J, 3) mm."""
-    directions = unit_bones(bone_vectors(poses, skeleton))
-    bones = directions * bone_lengths(other, skeleton).unsqueeze(-1)
-    return joints_from_bones(bones, skeleton, poses[..., skeleton.root, :])
+    return with_bone_lengths(poses, bone_lengths(other, skeleton), skeleton)

@@ -20,7 +20,8 @@ SWAP_ROUNDS = 16
 
 def take_targets(batch: TargetBatch, index: Tensor) -> TargetBatch:
     """Windows of a batch by number (n,)."""
-    return TargetBatch(batch.keypoints[index], batch.visible[index], batch.cameras[index])
+    frames = None if batch.frames is None else batch.frames[index]
+    return TargetBatch(batch.keypoints[index], batch.visible[index], batch.cameras[index], frames)
 
 
 @torch.no_grad()

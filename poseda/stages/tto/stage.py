@@ -123,10 +123,7 @@ class TTO(Stage):
         if self.noise and (self.config.reprojection != "l2" or self.config.discrepancy):
             parts.append(f"2D noise estimated at {self.noise:.1f} px along an axis")
         if self.people:
-            parts.append(
-                f"bones of {self.people.measured} of {self.people.people} people measured on their 2D, the height of "
-                f"{self.people.by_floor} from the floor"
-            )
+            parts.append(self.people.sentence())
         elif self.config.lengths == "person":
             parts.append(
                 "neither source clips nor a card with people to measure others beside: bones are held to their mean in "
