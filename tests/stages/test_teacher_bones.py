@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from poseda.engine.loop import LoopConfig
 from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
 from poseda.lifters import create_lifter
-from poseda.stages import create_stage
+from poseda.stages import create_stage, pipeline
 from poseda.stages.base import Setting
 from poseda.stages.mean_teacher import hold_bones, measure_bones
 from poseda.stages.pipeline import AdaptConfig, adapt_lifter
 from tests.anthropometry.floor import looking_down, on_floor
+from tests.stages.test_pseudo_labels import Killed, KilledAt
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,25 @@ def test_the_stage_says_what_was_measured_and_learns_from_it(scene):
         ends[lengths] = torch.cat([value.flatten() for value in stage.finish(lifter).state_dict().values()])
         assert bool(ends[lengths].isfinite().all())
     assert not torch.equal(*ends.values())
+
+
+def test_a_killed_run_measures_the_same_bones_and_ends_with_the_same_weights(scene, tmp_path, monkeypatch):
+    source, target = scene
+    monkeypatch.setattr(pipeline, "LoopConfig", lambda **options: LoopConfig(**options, checkpoint_seconds=0.0))
+
+    def run(folder, kill):
+        lifter = create_lifter("simplebaseline", seed=0, hidden=16, blocks=0)
+        stages = [create_stage("mean_teacher", lengths="person"), KilledAt(kill)]
+        config = AdaptConfig(steps=6, batch_size=16, log_every=1)
+        adapted = adapt_lifter(lifter, source, target.unlabelled(), stages, config, folder=folder)
+        return adapted.state_dict(), stages[0].bones
+
+    whole, bones = run(tmp_path / "a", 0)
+    with pytest.raises(Killed):
+        run(tmp_path / "b", 4)
+    resumed, again = run(tmp_path / "b", 0)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert torch.equal(bones, again)
 
 
 def test_an_unknown_kind_of_lengths_is_refused():
