@@ -54,17 +54,19 @@ class Reference:
 
     @classmethod
     def of(cls, source: LabelledClips) -> Reference | None:
-        """None for a skeleton without hips and shoulders."""
+        """None for a skeleton without hips and shoulders, or bodies of which a segment has no length."""
         skeleton = source.skeleton
         if not Anatomy.fits(skeleton):
             return None
         some, anatomy = alike(source, MOST_FRAMES, FEWEST_FRAMES), Anatomy(skeleton)
         start = mean_lengths(some.poses, anatomy)
+        if not bool((start > 0).all()):
+            return None
         seen, places = of_people(some, some.poses[..., :2] / some.poses[..., 2:], anatomy, start)
         relative = (some.poses - some.poses[:, skeleton.root, None]).cpu().double().transpose(0, 1).flatten(1)
         products = relative @ relative.mT / some.num_frames
         bones = bone_lengths(some.poses, skeleton).cpu().double()
-        steady = bones.mean(0) / bones.square().mean(0).sqrt()
+        steady = (bones.mean(0) / bones.square().mean(0).sqrt()).nan_to_num(1.0)  # a bone of joints in one place
         lengths, seen, places = (value.cpu().double() for value in (start, seen, places))
         return cls(anatomy, lengths, seen.exp(), places, products, steady, FloorReference.of(source))
 

@@ -65,6 +65,18 @@ def test_what_nobody_shows_is_null_on_a_card_and_unknown_when_read(people):
     assert reference.proportions(target.unlabelled()).ratios["head"] == 1.0
 
 
+def test_joints_in_one_place_leave_a_card_that_can_be_read(people):
+    source, _ = people
+    poses = source.poses.clone()
+    poses[:, source.skeleton.index("spine")] = poses[:, source.skeleton.root]
+    known = Reference.of(source._derive(poses=poses))
+    read = Reference.from_card(json.loads(json.dumps(known.to_card(), allow_nan=False)), source.skeleton)
+    assert float(read.bones()[source.skeleton.bone_names.index("spine")]) < 1
+    poses[:, source.skeleton.index("rwrist")] = poses[:, source.skeleton.index("relbow")]
+    poses[:, source.skeleton.index("lwrist")] = poses[:, source.skeleton.index("lelbow")]
+    assert Reference.of(source._derive(poses=poses)) is None
+
+
 def _without(card, key):
     return {name: value for name, value in card.items() if name != key}
 

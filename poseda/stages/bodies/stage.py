@@ -63,9 +63,9 @@ class Bodies(Stage):
     def recast(self, source: LabelledClips, target: UnlabelledClips) -> tuple[LabelledClips, str]:
         """The source with other bodies, and what was measured."""
         skeleton, remarks = source.skeleton, []
+        reference = Reference.of(source) if self.config.proportions == "target" else None
         matrix = torch.eye(skeleton.num_joints, dtype=torch.float64)
         if self.config.proportions == "target":
-            reference = Reference.of(source)
             found = reference.proportions(target) if reference else None
             if found is None:
                 remarks.append(
@@ -77,7 +77,7 @@ class Bodies(Stage):
                 remarks.append(f"lengths of the target's people over the source's, from 2D: {listed}")
         size = 1.0
         if self.config.size == "floor":
-            floor = FloorReference.of(source)
+            floor = reference.floor if reference else FloorReference.of(source)
             measured = floor.size_of(target) if floor else None
             if measured is None:
                 remarks.append(
