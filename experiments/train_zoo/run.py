@@ -91,7 +91,14 @@ def make(model: Model, given: argparse.Namespace) -> Path:
     card = read_card(checkpoint)[1]
     output.parent.mkdir(parents=True, exist_ok=True)
     domain = domain_of(card, given.motion, given.root if given.source == "h36m" else "no-such-folder")
-    write_model(checkpoint, output, model, domain, time=json.loads(cost.read_text()) if cost.is_file() else None)
+    time = json.loads(cost.read_text()) if cost.is_file() else None
+    try:
+        write_model(checkpoint, output, model, domain, time=time)
+    except PosedaError as error:
+        raise PosedaError(
+            f"{model.name}: no card. {error} Its training is kept in {checkpoint.parent}; was it too short? The other "
+            "models go on with --models."
+        ) from error
     if len(runs) > 1:
         add_spread(output, runs, domain.test)
     return output
