@@ -10,7 +10,8 @@ from torch import Tensor
 from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.data.clips import Clips, LabelledClips, UnlabelledClips
 from poseda.data.windows import sequence_limits, windows_around
-from poseda.errors import ConfigError, DataError, ShapeError
+from poseda.errors import ConfigError, DataError
+from poseda.geometry.boxes import SMALLEST_BOX, box_scale
 from poseda.geometry.camera import Camera
 
 
@@ -61,15 +62,20 @@ class SourceSampler:
 
 
 class TargetSampler:
-    """Draws windows of target 2D whose middle frame has two visible joints and is in `valid` (F,) bool."""
+    """Draws windows of target 2D whose middle frame is not degenerate; DataError where all are."""
 
-    def __init__(self, clips: UnlabelledClips, frames: int, valid: Tensor | None = None) -> None:
-        if valid is not None and tuple(valid.shape) != (clips.num_frames,):
-            raise ShapeError(f"valid has shape {tuple(valid.shape)}; expected ({clips.num_frames},).")
+    def __init__(self, clips: UnlabelledClips, frames: int) -> None:
         self.clips = clips
         self.visible = clips.visible
-        enough = self.visible.sum(-1) >= MINIMUM_VISIBLE
-        self._draw = _WindowDraw(clips, frames, enough if valid is None else enough & valid.to(enough.device))
+        unfit = degenerate(clips)
+        self.degenerate = int(unfit.sum())
+        """How many frames are never in the middle of a window."""
+        if self.degenerate == clips.num_frames:
+            raise DataError(
+                f"{clips.provenance.name}: no frame can be adapted to; all have fewer than two visible joints, or are "
+                "no larger than a point."
+            )
+        self._draw = _WindowDraw(clips, frames, ~unfit)
 
     def draw(self, n: int, generator: torch.Generator) -> TargetBatch:
         """n windows with replacement; `generator` lives on the CPU or on the clips' device."""
@@ -77,6 +83,13 @@ class TargetSampler:
         return TargetBatch(
             self.clips.keypoints[windows], self.visible[windows], self.clips.cameras_at(centres), centres
         )
+
+
+def degenerate(clips: Clips) -> Tensor:
+    """(F,) bool: frames whose 2D has no size: fewer than two visible joints, or all of them on a spot."""
+    width = clips.cameras.width[clips.camera_index]
+    small = box_scale(clips.keypoints, clips.visible) <= SMALLEST_BOX * width
+    return small | (clips.visible.sum(-1) < MINIMUM_VISIBLE)
 
 
 class _WindowDraw:

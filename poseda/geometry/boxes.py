@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+SMALLEST_BOX = 0.01
+"""People smaller than this share of the image width are degenerate: the depth that they ask for tends to infinity."""
+
 
 def pixel_box(keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
     """Width and height of the box of the visible joints: (..., J, 2) px, (..., J) bool -> (...), (...) px.

@@ -4,7 +4,6 @@ A stage writes only the hooks that it needs; the pipeline calls them in the orde
 stage knows another:
 
     before      recast (source clips -> source clips that all stages take as recorded) · prepare (statistics, networks)
-                usable (which target frames may be drawn)
     each step   augment (source -> source, local pose) · align (source -> source, placed in the target's cameras)
                 update (the stage's own learning) · lifter_loss (what the lifter learns beside its poses)
                 after_step (once the lifter has moved)
@@ -126,10 +125,6 @@ class Stage:
     def prepare(self, setting: Setting) -> str:
         """Get ready before the first step; returns a remark for the log ("" for none)."""
         return ""
-
-    def usable(self, target: UnlabelledClips) -> Tensor | None:
-        """(F,) bool: target frames that this stage can work with; None for all."""
-        return None
 
     def augment(self, source: SourceBatch, generator: torch.Generator) -> SourceBatch:
         """Other source windows in place of the drawn ones."""

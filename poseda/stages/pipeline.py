@@ -30,7 +30,7 @@ from poseda.stages.selection import Selection
 from poseda.stages.task import AdaptConfig as AdaptConfig
 from poseda.stages.task import AdaptTask as AdaptTask
 from poseda.stages.task import join_batches as join_batches
-from poseda.stages.task import prepare_stages, usable_frames
+from poseda.stages.task import prepare_stages
 from poseda.stages.task import split_batch as split_batch
 
 
@@ -208,7 +208,7 @@ def aligned_sample(
     mm and screen keypoints (n, J, 2)."""
     source = recast_source(source, target, stages) or source
     batch = SourceSampler(source, 1).draw(count, generator)
-    drawn = TargetSampler(target, 1, usable_frames(stages, target)).draw(count, generator)
+    drawn = TargetSampler(target, 1).draw(count, generator)
     for stage in stages:
         batch = stage.align(batch, drawn, generator)
     kept = batch.weight > 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetSampler
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints, windows_in_view
-from poseda.errors import ConfigError, DataError
+from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.lifters.base import Lifter
 from poseda.stages.base import Lesson, Setting, Stage, Step
@@ -66,7 +66,9 @@ class AdaptTask:
         self.lifter, self.stages, self.config = lifter, list(stages), config
         self.generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
         self.sources = None if source is None else SourceSampler(source, lifter.frames)
-        self.targets = TargetSampler(target, lifter.frames, usable_frames(stages, target))
+        self.targets = TargetSampler(target, lifter.frames)
+        if self.targets.degenerate:
+            report(f"{self.targets.degenerate} of {target.num_frames} target frames are degenerate and are not used")
         self.fitting = Fitting(lifter, lr=config.lr, steps=config.steps, grad_clip=config.grad_clip, flip=config.flip)
         augments = any(stage.overrides("augment") for stage in stages)
         share = round(config.augmented_share * config.batch_size) if augments else 0
@@ -212,19 +214,6 @@ def aligned_windows(
     for stage in stages:
         batch = stage.align(batch, target, generator)
     return batch
-
-
-def usable_frames(stages: Sequence[Stage], target: UnlabelledClips) -> Tensor | None:
-    """(F,) bool: frames that all stages can work with."""
-    masks = [mask for mask in (stage.usable(target) for stage in stages) if mask is not None]
-    if not masks:
-        return None
-    usable = torch.stack(masks).all(0)
-    if not bool(usable.any()):
-        raise DataError(
-            f"{target.provenance.name}: no frame can be adapted to; all have fewer than two visible joints."
-        )
-    return usable
 
 
 def split_batch(batch: SourceBatch, last: int) -> tuple[SourceBatch, SourceBatch]:

@@ -19,7 +19,7 @@ from poseda.data.domains import DomainConfig, load_domain
 SMALL = ["train.steps=60", "train.batch_size=64", "train.lr=5e-3", "lifter.hidden=64", "threads=1", "oracle=false"]
 SMALL += ["adapt.steps=4", "adapt.batch_size=32", "source.max_frames=600", "source.every=10", "target=archive"]
 SMALL += ["rows=last"]
-STAGES = "stages=[gpa,lpa,pseudo_labels,tto]"
+RECIPES = ("stages=[gpa,lpa,pseudo_labels,tto]", "experiment=best")
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,16 @@ def plain() -> UnlabelledClips:
     return domain.test.unlabelled().limit(300)
 
 
-def run(clips: UnlabelledClips, capsys: Any, *words: str) -> dict[str, Any]:
+@pytest.fixture(params=RECIPES, ids=("poseda", "best"))
+def recipe(request: pytest.FixtureRequest) -> str:
+    """The word that says which stages adapt."""
+    return str(request.param)
+
+
+def run(clips: UnlabelledClips, capsys: Any, recipe: str, *words: str) -> dict[str, Any]:
     """Adapt to clips; the numbers of the last row."""
     save_archive(Path("target.safetensors"), clips)
-    status = adapt.main([*SMALL, "target.path=target.safetensors", "target.transductive=true", STAGES, *words])
+    status = adapt.main([*SMALL, "target.path=target.safetensors", "target.transductive=true", recipe, *words])
     assert status == 0, capsys.readouterr().err
     rows = json.loads(next(Path("runs").glob("*/*/seed0/results.json")).read_text())["results"]["rows"]
     values: dict[str, Any] = rows[list(rows)[-1]]["values"]
@@ -51,33 +57,35 @@ def missing(clips: UnlabelledClips, share: float) -> UnlabelledClips:
 
 @pytest.mark.parametrize("view", ["screen", "perspective"])
 @pytest.mark.parametrize("share", [0.2, 0.8])
-def test_missing_joints(plain: UnlabelledClips, capsys: Any, view: str, share: float) -> None:
-    run(missing(plain, share), capsys, f"lifter.view={view}")
+def test_missing_joints(plain: UnlabelledClips, capsys: Any, recipe: str, view: str, share: float) -> None:
+    run(missing(plain, share), capsys, recipe, f"lifter.view={view}")
 
 
-def test_several_cameras_are_each_used_with_their_own_intrinsics(plain: UnlabelledClips, capsys: Any) -> None:
+def test_several_cameras_are_each_used_with_their_own_intrinsics(
+    plain: UnlabelledClips, capsys: Any, recipe: str
+) -> None:
     assert len(set(plain.cameras.width.tolist())) > 1 or len(plain.cameras) > 1
-    run(plain, capsys)
+    run(plain, capsys, recipe)
 
 
 @pytest.mark.parametrize("view", ["screen", "cliff"])
-def test_portrait_images(plain: UnlabelledClips, capsys: Any, view: str) -> None:
+def test_portrait_images(plain: UnlabelledClips, capsys: Any, recipe: str, view: str) -> None:
     """A person in the middle of an upright phone's picture, 1080 x 1920."""
     upright = {"width": 1080.0, "height": 1920.0, "cx": 540.0, "cy": 960.0}
     cameras = replace(plain.cameras, **{name: torch.full_like(plain.cameras.cx, n) for name, n in upright.items()})
-    centre = plain.keypoints.mean(1, keepdim=True)
-    run(replace(plain, cameras=cameras, keypoints=plain.keypoints - centre + 500), capsys, f"lifter.view={view}")
+    keypoints = plain.keypoints - plain.keypoints.mean(1, keepdim=True) + 500
+    run(replace(plain, cameras=cameras, keypoints=keypoints), capsys, recipe, f"lifter.view={view}")
 
 
-def test_people_cut_off_at_the_border(plain: UnlabelledClips, capsys: Any) -> None:
+def test_people_cut_off_at_the_border(plain: UnlabelledClips, capsys: Any, recipe: str) -> None:
     """Half of the frames show the upper body alone."""
     confidence = plain.confidence.clone()
     confidence[::2, 1:7] = 0
-    run(replace(plain, confidence=confidence), capsys)
+    run(replace(plain, confidence=confidence), capsys, recipe)
 
 
 @pytest.mark.parametrize("lifter", [("simplebaseline",), ("videopose3d", "lifter.frames=27", "lifter.channels=16")])
-def test_clips_of_one_frame(plain: UnlabelledClips, capsys: Any, lifter: tuple[str, ...]) -> None:
+def test_clips_of_one_frame(plain: UnlabelledClips, capsys: Any, recipe: str, lifter: tuple[str, ...]) -> None:
     count = 40
     some = UnlabelledClips(
         keypoints=plain.keypoints[:count], confidence=plain.confidence[:count], bounds=torch.arange(count + 1),
@@ -88,24 +96,24 @@ def test_clips_of_one_frame(plain: UnlabelledClips, capsys: Any, lifter: tuple[s
     words = [word for word in SMALL if not (word.startswith("lifter.") and name != "simplebaseline")]
     save_archive(Path("target.safetensors"), some)
     status = adapt.main(
-        [*words, f"lifter={name}", *options, "target.path=target.safetensors", "target.transductive=true", STAGES]
+        [*words, f"lifter={name}", *options, "target.path=target.safetensors", "target.transductive=true", recipe]
     )
     assert status == 0, capsys.readouterr().err
 
 
-def test_degenerate_frames_are_counted(plain: UnlabelledClips, capsys: Any) -> None:
+def test_degenerate_frames_are_counted(plain: UnlabelledClips, capsys: Any, recipe: str) -> None:
     keypoints = plain.keypoints.clone()
     keypoints[:50] = 500.0
-    run(replace(plain, keypoints=keypoints), capsys)
+    run(replace(plain, keypoints=keypoints), capsys, recipe)
     printed = capsys.readouterr()
     assert "50 of 300 target frames are degenerate" in printed.out + printed.err
 
 
-def test_a_target_without_anybody_is_refused_with_a_sentence(plain: UnlabelledClips, capsys: Any) -> None:
+def test_a_target_without_anybody_is_refused_with_a_sentence(plain: UnlabelledClips, capsys: Any, recipe: str) -> None:
     confidence = torch.zeros_like(plain.confidence)
     confidence[:, :2] = 1
     keypoints = torch.full_like(plain.keypoints, 500.0)
     save_archive(Path("target.safetensors"), replace(plain, confidence=confidence, keypoints=keypoints))
-    assert adapt.main([*SMALL, "target.path=target.safetensors", "target.transductive=true", STAGES]) != 0
+    assert adapt.main([*SMALL, "target.path=target.safetensors", "target.transductive=true", recipe]) != 0
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(error) == 1 and "no frame can be adapted to" in error[0]

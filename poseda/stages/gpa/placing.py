@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from poseda.geometry.boxes import pixel_box
+from poseda.geometry.boxes import SMALLEST_BOX, pixel_box
 from poseda.geometry.camera import Camera
 from poseda.skeleton import Skeleton, index_tensor
 
-SMALLEST_BOX = 0.01
-"""People smaller than this share of the image width are degenerate: the depth that they ask for tends to infinity."""
 MEASURES = ("box", "diagonal", "spread")
 
 

@@ -21,7 +21,7 @@ from poseda.data.clips import UnlabelledClips
 from poseda.errors import ConfigError, choose
 from poseda.stages.base import Setting, Stage
 from poseda.stages.gpa.pairing import PAIRINGS, nearest_aspect, take_targets, transport_pairing
-from poseda.stages.gpa.placing import MEASURES, Placing, aligned_roots, hips_of, measurable, root_pixel
+from poseda.stages.gpa.placing import MEASURES, Placing, aligned_roots, hips_of, root_pixel
 from poseda.stages.gpa.turning import TURNS, turned
 
 
@@ -89,18 +89,12 @@ class GPA(Stage):
         self.samplers: dict[int, TargetSampler] = {}
 
     def prepare(self, setting: Setting) -> str:
-        """Count the target frames that cannot be aligned to."""
+        """Look up the joints, and keep the target to draw from."""
         target, skeleton = setting.target, setting.target.skeleton
         self.placing = replace(self.placing, root=skeleton.root, hips=hips_of(skeleton))
         self.complete = bool(target.visible.all())
         self.target, self.samplers = target, {}
-        dropped = int((~self.usable(target)).sum())
-        return f"{dropped} of {target.num_frames} target frames are degenerate and are not used" if dropped else ""
-
-    def usable(self, target: UnlabelledClips) -> Tensor:
-        """(F,) bool: at least two visible joints and a box that is more than a point."""
-        width = target.cameras.width[target.camera_index]
-        return measurable(target.keypoints, target.visible, width, self.config.scale)
+        return ""
 
     def align(self, source: SourceBatch, target: TargetBatch, generator: torch.Generator) -> SourceBatch:
         """Windows in the paired target cameras; those that stay too close to the camera get weight 0."""
@@ -151,7 +145,7 @@ class GPA(Stage):
         if self.target is None:
             raise ConfigError("gpa.pool=target draws from the target that prepare has seen: call prepare first.")
         if frames not in self.samplers:
-            self.samplers[frames] = TargetSampler(self.target, frames, self.usable(self.target))
+            self.samplers[frames] = TargetSampler(self.target, frames)
         return self.samplers[frames].draw(count, generator)
 
 

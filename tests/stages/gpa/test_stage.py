@@ -70,11 +70,10 @@ def test_degenerate_targets_get_weight_0_and_finite_numbers(scene):
 def test_degenerate_target_frames_are_counted_and_not_drawn(make_clips):
     clips = make_clips(sequences=2, frames=10).unlabelled()
     keypoints, visible = degenerate(clips.keypoints.clone(), clips.visible.clone())
-    clips = clips.with_keypoints(keypoints, visible.float(), "made")
-    stage = GPA()
-    assert stage.usable(clips).tolist() == [False] * 4 + [True] * 16
-    setting = Setting(None, make_clips(), clips, 1, 0, torch.Generator())
-    assert stage.prepare(setting).startswith("4 of 20 target frames")
+    sampler = TargetSampler(clips.with_keypoints(keypoints, visible.float(), "made"), 3)
+    assert sampler.degenerate == 4
+    drawn = sampler.draw(200, torch.Generator().manual_seed(1)).frames
+    assert drawn is not None and set(drawn.tolist()) == set(range(4, 20))
 
 
 def test_windows_that_stick_out_behind_the_camera_get_weight_0_and_finite_numbers(scene):
