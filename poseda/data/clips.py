@@ -130,11 +130,13 @@ class Clips:
 
     def limit(self, max_frames: int) -> Self:
         """At most `max_frames` frames: every sequence keeps its first part, all cut by the same ratio."""
-        if max_frames >= self.num_frames:
-            return self
-        shorter = self.bounds * max_frames // self.num_frames
+        return self if max_frames >= self.num_frames else self._take(self.within_limit(max_frames))
+
+    def within_limit(self, max_frames: int) -> Tensor:
+        """(F,) bool: the frames that `limit` keeps."""
+        shorter = self.bounds * min(max_frames, self.num_frames) // self.num_frames
         place = torch.arange(self.num_frames, device=self.bounds.device) - self.bounds[self.sequence_index]
-        return self._take(place < shorter.diff()[self.sequence_index])
+        return place < shorter.diff()[self.sequence_index]
 
     def convert(self, skeleton: Skeleton) -> Self:
         """The same clips in another skeleton; a made joint is as sure as its least sure part."""

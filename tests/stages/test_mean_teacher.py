@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from poseda.data.batches import TargetBatch
+from poseda.data.batches import TargetBatch, TargetSampler
 from poseda.data.clips import LabelledClips
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import ConfigError
@@ -20,10 +20,12 @@ from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen, vertical
 from poseda.geometry.root import root_from_keypoints
 from poseda.lifters import create_lifter
-from poseda.lifters.inference import mirror_keypoints, mirror_poses
+from poseda.lifters.inference import lift_clips, mirror_keypoints, mirror_poses
 from poseda.stages import create_stage
 from poseda.stages.base import Lesson, Setting
-from poseda.stages.mean_teacher import place_poses, ramp_up, turn_poses
+from poseda.stages.mean_teacher.recall import Recall
+from poseda.stages.mean_teacher.stage import ramp_up
+from poseda.stages.mean_teacher.turning import place_poses, turn_poses
 
 PLACE = torch.tensor([300.0, -150.0, 4500.0], dtype=torch.float64)
 
@@ -88,26 +90,23 @@ def test_joints_that_are_not_seen_have_no_say(scene):
     torch.testing.assert_close(weight, torch.ones_like(weight))
 
 
-def seeing(screen, target):
-    """A lesson as far as turning windows reads it."""
-    lifter = create_lifter("simplebaseline", seed=0, hidden=8, blocks=0)
-    return Lesson(0, 1, screen, screen, torch.ones(len(screen)), target, screen, None, lifter, draws())
+@pytest.fixture
+def lifter():
+    return create_lifter("simplebaseline", seed=0, hidden=8, blocks=0)
 
 
-def test_a_turned_window_is_a_turn_about_the_worlds_vertical(scene):
+def test_a_turned_window_is_a_turn_about_the_worlds_vertical(scene, lifter):
     """In world axes: SciPy's rotation about z through the root, seen by the same camera."""
     poses, target = scene
     cameras = target.cameras
-    screen = normalise_screen(target.keypoints, cameras.width, cameras.height)
     angle = torch.linspace(-2, 2, 6, dtype=torch.float64).view(6, 1)
-    chosen = torch.tensor([True, True, True, True, False, True]).view(6, 1)
-    root = PLACE.expand(6, 2, 3)
-    seen, turned = turn_poses(seeing(screen, target), poses, root, angle, chosen)
+    seen, turned, usable = turn_poses(lifter, target, poses, PLACE.expand(6, 2, 3), angle)
+    assert bool(usable.all())
     for n in range(6):
         camera = cameras[n]
         world = camera.camera_to_world((poses + PLACE)[n][None])[0].numpy()
         pelvis = world[:, :1]
-        turn = Rotation.from_rotvec([0, 0, float(angle[n]) * float(chosen[n])])
+        turn = Rotation.from_rotvec([0, 0, float(angle[n])])
         expected = turn.apply((world - pelvis).reshape(-1, 3)).reshape(world.shape) + pelvis
         expected = camera.world_to_camera(torch.from_numpy(expected)[None])
         pixels = denormalise_screen(seen[n][None], camera.width, camera.height)
@@ -115,28 +114,23 @@ def test_a_turned_window_is_a_turn_about_the_worlds_vertical(scene):
         torch.testing.assert_close(turned[n], (expected - expected[:, :, :1])[0], rtol=0, atol=1e-4)
 
 
-def test_a_turn_into_the_camera_is_not_made(scene):
+def test_a_turn_into_the_camera_is_not_used(scene, lifter):
     poses, target = scene
-    screen = normalise_screen(target.keypoints, target.cameras.width, target.cameras.height)
     near = torch.tensor([0.0, 0.0, 400.0], dtype=torch.float64).expand(6, 2, 3)
     half = torch.full((6, 1), 1.5, dtype=torch.float64)
-    seen, turned = turn_poses(
-        seeing(screen, target), poses, near, half, torch.ones(6, 1, dtype=torch.bool)
-    )
-    assert bool(seen.isfinite().all())
-    stays = (turned == poses).flatten(1).all(1)
+    seen, turned, usable = turn_poses(lifter, target, poses, near, half)
+    assert bool(seen[usable].isfinite().all())
     nearest = (turned + near[:, :, None])[..., 2].flatten(1).amin(1)
-    assert bool((stays | (nearest > 300)).all()) and bool(stays.any())
+    assert torch.equal(usable, nearest > 300) and not bool(usable.all())
 
 
-def test_joints_that_the_target_misses_are_missing_in_the_turned_2d(scene):
+def test_joints_that_the_target_misses_are_missing_in_the_turned_2d(scene, lifter):
     poses, target = scene
     visible = target.visible.clone()
     visible[:, :, 4] = False
     target = TargetBatch(target.keypoints, visible, target.cameras)
-    screen = normalise_screen(target.keypoints, target.cameras.width, target.cameras.height)
-    yes, angle = torch.ones(6, 1, dtype=torch.bool), torch.ones(6, 1, dtype=torch.float64)
-    seen, _ = turn_poses(seeing(screen, target), poses, PLACE.expand(6, 2, 3), angle, yes)
+    angle = torch.ones(6, 1, dtype=torch.float64)
+    seen, _, _ = turn_poses(lifter, target, poses, PLACE.expand(6, 2, 3), angle)
     others = [j for j in range(17) if j != 4]
     torch.testing.assert_close(seen[:, :, 4], seen[:, :, others].mean(2))
 
@@ -323,19 +317,90 @@ def test_the_teacher_follows_and_comes_out(small_lifter):
     assert student.finish(lifter) is lifter
 
 
-def test_one_pose_a_window_cannot_be_turned_and_a_remark_says_so(tiny_clips):
-    lifter = create_lifter("poseformer", seed=0, frames=3)
-    stage, remark = prepared(lifter)
-    assert remark == "poseformer gives one pose for 3 frames of 2D: nothing is rotated"
-    assert not stage.rotates
-    assert prepared(lifter, rotate=0.0)[1] == ""
+# --- lifters that give one pose a window ---
+
+
+@pytest.fixture(scope="module")
+def moving(make_clips):
+    """A temporal lifter that gives one pose for three frames, and a target of 30 frames in 3 sequences."""
+    lifter = create_lifter("videopose3d", seed=0, frames=3, channels=16)
+    source = make_clips(sequences=40, seed=3)
+    lifter = train_lifter(lifter, source, TrainConfig(steps=150, batch_size=64, lr=3e-3), seed=0)
+    return lifter.eval(), make_clips(sequences=3, frames=10, seed=4).unlabelled()
+
+
+@pytest.mark.parametrize("view", ["screen", "perspective"])
+def test_a_window_that_is_recalled_is_the_teachers_poses_where_they_fit_its_2d(moving, view):
+    """The turned window's 2D is that of the poses the teacher gave, frame by frame, whatever view it has."""
+    clips = moving[1]
+    lifter = create_lifter("videopose3d", seed=0, frames=3, channels=16, view=view).eval()
+    recall = Recall(clips, 3, 1000, False, None)
+    recall.renew(lifter)
+    lifted = lift_clips(lifter, clips, flip=False).poses
+    target, poses = recall.draw(50, draws())
+    for n in range(50):
+        middle = int(target.frames[n])
+        first = 10 * (middle // 10)
+        frames = [min(max(middle + k, first), first + 9) for k in (-1, 0, 1)]
+        assert torch.equal(poses[n], lifted[frames])
+        assert torch.equal(target.keypoints[n], clips.keypoints[frames])
+
+
+def test_of_a_long_target_the_first_part_of_each_sequence_is_recalled_with_its_own_bones(moving):
+    lifter, clips = moving
+    bones = 100.0 + torch.arange(30.0)[:, None].expand(-1, 16)
+    recall = Recall(clips, 3, 15, False, bones)
+    recall.renew(lifter)
+    lengths = bone_lengths(recall.poses, lifter.skeleton)
+    kept = [10 * sequence + frame for sequence in range(3) for frame in range(5)]
+    torch.testing.assert_close(lengths, bones[kept], rtol=1e-4, atol=1e-3)
+
+
+def test_one_pose_a_window_is_turned_as_the_teacher_recalls_it(moving):
+    """Every window is another one, and the pose that it asks for fits its middle frame."""
+    lifter, clips = moving
+    stage = create_stage("mean_teacher", noise=0.0, rotate=1.0, flip=False)
+    stage.prepare(Setting(lifter, object.__new__(LabelledClips), clips, 100, 0, draws()))
+    target = TargetSampler(clips, 3).draw(40, draws(1))
+    screen = lifter.see(target.keypoints, target.visible, target.cameras).keypoints
+    lesson = Lesson(100, 100, screen, screen, torch.ones(40), target, screen, None, lifter, draws())
+    with torch.no_grad():
+        seen, pose, weight = stage._pairs(lesson)
+    assert seen.shape == screen.shape and pose.shape == (40, 1, 17, 3)
+    turned = (seen != screen).flatten(1).any(1)
+    assert int(turned.sum()) > 30 and bool((weight[turned] > 0).all())
+    cameras = target.cameras[:1].expand(40)
+    pixels = denormalise_screen(seen[:, 1:2], cameras.width, cameras.height)
+    root, _ = root_from_keypoints(pose, cameras.unproject(pixels), torch.ones_like(pose[..., 0]))
+    away = (cameras.project(pose + root.unsqueeze(-2)) - pixels).norm(dim=-1).mean((1, 2))
+    assert float(away[turned].max()) < 0.1
+
+
+def test_what_is_recalled_is_lifted_anew_and_kept_with_the_state(moving):
+    lifter, clips = moving
+    stage = create_stage("mean_teacher", refresh=2, decay=0.0)
+    setting = Setting(lifter, object.__new__(LabelledClips), clips, 100, 0, draws())
+    stage.prepare(setting)
+    first = stage.recall.poses
+    moved = copy.deepcopy(lifter)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.mul_(1.1)
+    stage.after_step(moved)
+    assert stage.recall.poses is first
+    stage.after_step(moved)
+    assert not torch.equal(stage.recall.poses, first)
+    again = create_stage("mean_teacher", refresh=2, decay=0.0)
+    again.prepare(setting)
+    again.load_state_dict(stage.state_dict())
+    assert torch.equal(again.recall.poses, stage.recall.poses)
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"weight": 0.0}, {"decay": 1.0}, {"ramp": 1.5}, {"residual": 0.0}, {"noise": -0.1}, {"rotate": 2.0},
-        {"angle": -1.0}, {"keep": "pupil"},
+        {"angle": -1.0}, {"keep": "pupil"}, {"refresh": -1}, {"frames": 0},
     ],
 )  # fmt: skip
 def test_bad_options_are_refused_in_one_line(options):

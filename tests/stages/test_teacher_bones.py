@@ -11,7 +11,7 @@ from poseda.geometry.bones import bone_lengths
 from poseda.lifters import create_lifter
 from poseda.stages import create_stage, pipeline
 from poseda.stages.base import Setting
-from poseda.stages.mean_teacher import hold_bones, measure_bones
+from poseda.stages.mean_teacher.bones import hold_bones, measure_bones
 from poseda.stages.pipeline import AdaptConfig, adapt_lifter
 from tests.anthropometry.floor import looking_down, on_floor
 from tests.stages.test_pseudo_labels import Killed, KilledAt

@@ -7,7 +7,8 @@ exponential moving average of the lifter, lifts the target's 2D as it is (and mi
     mirror     the mirrored image, and is to give the mirrored pose;
     rotation   another 2D altogether: the teacher's pose is placed where it fits its 2D (closed-form root), turned
                about the vertical through its root, and projected with the target's camera; the lifter is to give the
-               turned pose. Turning 2D alone has no meaning.
+               turned pose. Turning 2D alone has no meaning. Where the lifter gives one pose for a whole window, the
+               poses of its other frames are those that the teacher gave when it last lifted the target's clips.
 
 The loss is the squared error to the teacher's pose in m², weighted for each window by exp(-(r / residual)²), r being
 how far the teacher's pose is from its own 2D, in boxes, and ramped up as exp(-5 (1 - t)²). Departures: the paper's
@@ -28,25 +29,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poseda.anthropometry.persons import person_bones
-from poseda.anthropometry.reference import Reference
-from poseda.data.batches import TargetBatch
-from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.engine.supervised import METRE, mirror_batch
 from poseda.errors import ConfigError, choose
-from poseda.geometry.bones import with_bone_lengths
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import vertical
-from poseda.geometry.root import root_from_keypoints
-from poseda.geometry.rotations import rotate, rotate_about_axis
+from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter
-from poseda.lifters.inference import lift_clips, mirror_keypoints, mirror_poses
-from poseda.skeleton import Skeleton
+from poseda.lifters.inference import mirror_keypoints, mirror_poses
 from poseda.stages.averaging import follow, warm_decay
 from poseda.stages.base import Lesson, Setting, Stage
-
-NEAREST_MM = 300.0
-"""A turned pose that comes nearer to the camera stays as it was."""
+from poseda.stages.mean_teacher.bones import hold_bones, measure_bones
+from poseda.stages.mean_teacher.recall import Recall
+from poseda.stages.mean_teacher.turning import place_poses, turn_poses
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,11 @@ class MeanTeacherConfig:
     """Share of the windows in which the teacher's pose is turned about the vertical and projected anew."""
     angle: float = 3.1416
     """Largest turn, rad."""
+    refresh: int = 300
+    """For a lifter that gives one pose for several frames: steps after which the teacher lifts the target's clips anew,
+    whose windows are then turned. 0 leaves the source model's poses. Other lifters turn what they have just lifted."""
+    frames: int = 20_000
+    """Most target frames that are lifted for it, the first part of each sequence."""
     flip: bool = True
     """Whether the teacher averages over the mirrored image, and half of the lifter's windows are mirrored."""
     anchor: float = 1.0
@@ -89,9 +87,11 @@ class MeanTeacherConfig:
         for name in ("weight", "residual"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must be above 0.")
-        for name in ("noise", "angle", "anchor"):
+        for name in ("noise", "angle", "anchor", "refresh"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"mean_teacher.{name}={getattr(self, name)}: must not be negative.")
+        if self.frames < 1:
+            raise ConfigError(f"mean_teacher.frames={self.frames}: must be 1 or more.")
 
 
 class MeanTeacher(Stage):
@@ -110,23 +110,22 @@ class MeanTeacher(Stage):
         self.steps = 0
         self.rotates = False
         self.bones: Tensor | None = None
+        self.recall: Recall | None = None
 
     def prepare(self, setting: Setting) -> str:
-        """The teacher starts as the lifter; one that gives one pose a window cannot see it turned."""
+        """The teacher starts as the lifter, and people are measured."""
+        lifter = setting.lifter
         self.teacher = copy.deepcopy(setting.lifter).eval().requires_grad_(False)
         self.origin = None if setting.clips is not None else copy.deepcopy(self.teacher)
         self.steps = 0
-        whole = setting.lifter.output == "seq2seq" or setting.lifter.frames == 1
-        self.rotates = self.config.rotate > 0 and self.config.angle > 0 and whole
-        remarks = []
+        self.rotates = self.config.rotate > 0 and self.config.angle > 0
+        self.bones, remark, self.recall = None, "", None
         if self.config.lengths == "person":
             self.bones, remark = measure_bones(setting)
-            remarks.append(remark)
-        if self.config.rotate and not whole:
-            remarks.append(
-                f"{setting.lifter.name} gives one pose for {setting.lifter.frames} frames of 2D: nothing is rotated"
-            )
-        return "; ".join(remarks)
+        if self.rotates and lifter.output != "seq2seq" and lifter.frames > 1:
+            self.recall = Recall(setting.target, lifter.frames, self.config.frames, self.config.flip, self.bones)
+            self.recall.renew(self.teacher)
+        return remark
 
     def lifter_loss(self, lesson: Lesson) -> Tensor:
         """The weighted disagreement of lifter and teacher."""
@@ -155,13 +154,22 @@ class MeanTeacher(Stage):
             pose = (pose + mirror_poses(mirrored, skeleton)) / 2
         if self.bones is not None and target.frames is not None:
             pose = hold_bones(pose, self.bones[target.frames], skeleton)
-        turned = lesson.target_rotation
-        root, weight = place_poses(pose if turned is None else rotate(turned.mT, pose), target, config.residual)
+        view = lesson.target_rotation
+        in_camera = pose if view is None else rotate(view.mT, pose)
+        root, weight = place_poses(in_camera, target, config.residual)
         if self.rotates:
             chosen = _uniform(draws, pose, 1) < config.rotate
             angle = (2 * _uniform(draws, pose, 1) - 1) * config.angle
-            chosen = chosen & (weight.view_as(angle) > 0)
-            keypoints, pose = turn_poses(lesson, pose, root, angle, chosen)
+            fits = weight
+            if self.recall is not None:
+                target, in_camera = self.recall.draw(len(pose), draws)
+                root, fits = place_poses(in_camera, target, config.residual)
+            seen, turned, in_front = turn_poses(lesson.lifter, target, in_camera, root, angle)
+            pick = chosen.view(-1) & (fits > 0) & in_front  # the others stay as they were
+            middle = slice(None) if turned.shape[1] == pose.shape[1] else [turned.shape[1] // 2]
+            keypoints = torch.where(pick[:, None, None, None], seen, keypoints)
+            pose = torch.where(pick[:, None, None, None], turned[:, middle], pose)
+            weight = torch.where(pick, fits, weight)
         if config.noise > 0:
             place, tokens = keypoints[..., :2], keypoints[..., 2:]
             box = box_scale(place, torch.ones_like(place[..., 0], dtype=torch.bool))[..., None, None]
@@ -176,6 +184,8 @@ class MeanTeacher(Stage):
         """The teacher follows the lifter."""
         self.steps += 1
         follow(self.teacher.state_dict(), lifter.state_dict(), warm_decay(self.config.decay, self.steps))
+        if self.recall is not None and self.config.refresh and self.steps % self.config.refresh == 0:
+            self.recall.renew(self.teacher)
 
     def finish(self, lifter: Lifter) -> Lifter:
         """A copy of the teacher, or the lifter itself."""
@@ -184,32 +194,16 @@ class MeanTeacher(Stage):
         return copy.deepcopy(self.teacher).requires_grad_(True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The teacher and the number of steps behind it."""
-        return {"teacher": self.teacher.state_dict(), "steps": self.steps}
+        """The teacher, the number of steps behind it, and the poses that it recalls."""
+        poses = {} if self.recall is None else {"poses": self.recall.poses}
+        return {"teacher": self.teacher.state_dict(), "steps": self.steps, **poses}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.teacher.load_state_dict(state["teacher"])
         self.steps = int(state["steps"])
-
-
-def measure_bones(setting: Setting) -> tuple[Tensor | None, str]:
-    """Bones (F, E) mm of the target's people, from their 2D beside the source's, NaN for who is hardly seen; a remark.
-
-    None without source clips, or where the joints lack hips and shoulders.
-    """
-    reference = Reference.of(setting.clips) if setting.clips is not None else None
-    if reference is None:
-        return None, "bones stay as lifted: measuring people takes source clips, with hips and shoulders"
-    found = person_bones(reference, setting.target, lift_clips(setting.lifter, setting.target).poses)
-    return found.bones, found.sentence()
-
-
-def hold_bones(poses: Tensor, bones: Tensor, skeleton: Skeleton) -> Tensor:
-    """Poses (B, T, J, 3) mm with bones (B, E) mm in all frames of each window, and their own where those are NaN."""
-    lengths = bones.unsqueeze(1)
-    measured = ~lengths.isnan().any(-1)[..., None, None]
-    return torch.where(measured, with_bone_lengths(poses, lengths.nan_to_num(1.0), skeleton), poses)
+        if self.recall is not None:
+            self.recall.poses = state["poses"]
 
 
 def ramp_up(index: int, length: float) -> float:
@@ -221,50 +215,3 @@ def _uniform(generator: torch.Generator, like: Tensor, extra: int) -> Tensor:
     """(B, 1, ...) draws from [0, 1), one a window."""
     draw = torch.rand(len(like), *[1] * extra, generator=generator, device=generator.device)
     return draw.to(like)
-
-
-def place_poses(pose: Tensor, target: TargetBatch, residual: float) -> tuple[Tensor, Tensor]:
-    """Roots (B, T', 3) mm at which poses (B, T', J, 3) fit the target's 2D, and the weight (B,) of each window.
-
-    Poses may be those of the middle frames alone. Weight exp(-(r / residual)²), r the mean distance to the visible
-    keypoints in boxes; 0 where a frame has no box or no root.
-    """
-    keypoints, visible = _frames_of(target.keypoints, pose), _frames_of(target.visible, pose)
-    seen = visible.to(pose.dtype)
-    root, valid = root_from_keypoints(pose, target.cameras.unproject(keypoints), seen)
-    place = pose + root.unsqueeze(-2)
-    place = torch.where(valid[..., None, None], place, place.new_tensor([0.0, 0.0, 1000.0]))
-    distance = torch.where(visible, (target.cameras.project(place) - keypoints).norm(dim=-1), 0.0)
-    box = box_scale(keypoints, visible)
-    usable = (valid & (box > 1.0) & (visible.sum(-1) >= MINIMUM_VISIBLE)).all(1)
-    share = (distance.sum(-1) / seen.sum(-1).clamp_min(1.0) / box.clamp_min(1.0)).mean(1)
-    return root, torch.where(usable, torch.exp(-((share / residual) ** 2)), 0.0)
-
-
-def _frames_of(windows: Tensor, pose: Tensor) -> Tensor:
-    """The frames (B, T', ...) of windows (B, T, ...) that poses (B, T', ...) belong to: all, or the middle one."""
-    if windows.shape[1] == pose.shape[1]:
-        return windows
-    middle = windows.shape[1] // 2
-    return windows[:, middle : middle + 1]
-
-
-def turn_poses(lesson: Lesson, pose: Tensor, root: Tensor, angle: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Some windows turned about the vertical through the root: the lifter's input, poses (B, T, J, 3) mm in its view.
-
-    pose is in the view of the lesson's target windows, root (B, T, 3) mm in the camera frame; angle (B, 1) rad, chosen
-    (B, 1) bool. The new 2D is the projection of the placed, turned pose; joints that the target misses are missing in
-    it too. A window that would come too near to the camera stays.
-    """
-    cameras, before = lesson.target.cameras, lesson.target_rotation
-    axis = vertical(cameras)[:, None, None]  # (B, 1, 1, 3)
-    turned = rotate_about_axis(pose if before is None else rotate(before.mT, pose), axis, angle[..., None])
-    place = turned + root.unsqueeze(-2)
-    in_front = (place[..., 2] > NEAREST_MM).flatten(1).all(1, keepdim=True)
-    pick = (chosen & in_front)[..., None, None]
-    seen = lesson.lifter.see(cameras.project(place), lesson.target.visible, cameras)
-    turned = turned if seen.rotation is None else rotate(seen.rotation, turned)
-    return torch.where(pick, seen.keypoints, lesson.target_keypoints), torch.where(pick, turned, pose)
-
-
-STAGE = MeanTeacher
