@@ -153,6 +153,7 @@ class _Adaptation:
                 folder=self.folder.training("adapt-" + "-".join(trained)),
                 progress=self.progress("+".join(stage.label for stage in stages[: len(trained)]), steps),
                 report=self._remark,
+                facts=self.facts,
             )
             for length in group:
                 final = finish_stages(copy.deepcopy(lifter), clips, stages[:length], self.facts)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from poseda.anthropometry.reference import Reference
 from poseda.data.batches import SourceBatch, TargetBatch
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
@@ -40,6 +41,8 @@ class Setting:
     steps: int
     seed: int
     generator: torch.Generator
+    facts: SourceFacts | None = None
+    """What the lifter's card says of its source."""
 
     @property
     def source(self) -> LabelledClips:
@@ -47,6 +50,12 @@ class Setting:
         if self.clips is None:
             raise ConfigError("This adaptation has no source clips, and a stage asks for them: give source=NAME.")
         return self.clips
+
+    def people(self) -> Reference | None:
+        """The source's people, to measure others beside them: of its clips, or of the card where there are none."""
+        if self.clips is not None:
+            return Reference.of(self.clips)
+        return None if self.facts is None else self.facts.people
 
 
 @dataclass(frozen=True, eq=False)

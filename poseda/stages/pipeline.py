@@ -72,7 +72,7 @@ def adapt_lifter(
     source = recast_source(source, target, stages, report)
     run_stages(
         lifter, source, target, stages, config or AdaptConfig(), seed=seed, folder=folder, progress=progress,
-        resume=resume, report=report,
+        resume=resume, report=report, facts=facts,
     )  # fmt: skip
     return finish_stages(lifter, source, stages, facts)
 
@@ -99,7 +99,7 @@ def adapt_and_select(
     source = recast_source(source, target, stages, report)
     selection = run_stages(
         lifter, source, target, stages, config, seed=seed, folder=folder, progress=progress, resume=resume,
-        report=report,
+        report=report, facts=facts,
     )  # fmt: skip
     selected = finish_selected(lifter, source, stages, selection, facts) if selection else None
     return Adapted(finish_stages(lifter, source, stages, facts), selected, selection)
@@ -132,6 +132,7 @@ def run_stages(
     progress: Progress | None = None,
     resume: bool = True,
     report: Callable[[str], None] = lambda remark: None,
+    facts: SourceFacts | None = None,
 ) -> Selection | None:
     """Train `lifter` in place on what the stages make of the source; returns the selection where one is asked for.
 
@@ -141,13 +142,14 @@ def run_stages(
     """
     selection = None
     if any(stage.shapes_training() for stage in stages):
-        task = AdaptTask(lifter.train(), source, target, stages, config, seed=seed, report=report)
+        task = AdaptTask(lifter.train(), source, target, stages, config, seed=seed, report=report, facts=facts)
         loop = LoopConfig(steps=config.steps, log_every=config.log_every)
         run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume)
         selection = task.selector.selection if task.selector else None
     else:
         generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
-        prepare_stages(stages, Setting(lifter, source, target, config.steps, seed, generator), report)
+        setting = Setting(lifter, source, target, config.steps, seed, generator, facts)
+        prepare_stages(stages, setting, report)
     lifter.eval()
     return selection
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetSampler
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.engine.facts import SourceFacts
 from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints, windows_in_view
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera, normalise_screen
@@ -62,6 +63,7 @@ class AdaptTask:
         *,
         seed: int,
         report: Callable[[str], None] = lambda remark: None,
+        facts: SourceFacts | None = None,
     ) -> None:
         self.lifter, self.stages, self.config = lifter, list(stages), config
         self.generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
@@ -73,7 +75,8 @@ class AdaptTask:
         augments = any(stage.overrides("augment") for stage in stages)
         share = round(config.augmented_share * config.batch_size) if augments else 0
         self.augmented = min(max(share, 2), config.batch_size) if augments else 0  # BatchNorm needs two
-        prepare_stages(stages, Setting(lifter, source, target, config.steps, seed, self.generator), report)
+        setting = Setting(lifter, source, target, config.steps, seed, self.generator, facts)
+        prepare_stages(stages, setting, report)
         self.teachers = [stage for stage in self.stages if stage.overrides("lifter_loss")]
         self.selector: Selector | None = None
         if config.select_every:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from poseda.anthropometry.reference import Reference
+from poseda.engine.facts import SourceFacts
 from poseda.engine.loop import LoopConfig
 from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
@@ -25,8 +27,8 @@ def scene(make_clips):
     return source, on_floor(make_clips(sequences=330, frames=5, seed=6, bend=0.15, cameras=near), 0.9, near)
 
 
-def setting(scene, lifter, source=True):
-    return Setting(lifter, scene[0] if source else None, scene[1].unlabelled(), 10, 0, torch.Generator())
+def setting(scene, lifter, source=True, facts=None):
+    return Setting(lifter, scene[0] if source else None, scene[1].unlabelled(), 10, 0, torch.Generator(), facts)
 
 
 def test_bones_of_the_targets_people_are_theirs_whatever_the_lifter_says(scene, small_lifter):
@@ -39,7 +41,16 @@ def test_bones_of_the_targets_people_are_theirs_whatever_the_lifter_says(scene, 
 
 def test_without_source_clips_there_are_none_and_a_remark_says_so(scene, small_lifter):
     bones, remark = measure_bones(setting(scene, small_lifter(), source=False))
-    assert bones is None and "measuring people takes source clips" in remark
+    assert bones is None and "neither source clips nor the card tell of people" in remark
+
+
+def test_a_card_stands_for_source_clips(scene, small_lifter):
+    """As far as its numbers are printed."""
+    facts = SourceFacts(people=Reference.from_card(Reference.of(scene[0]).to_card(), scene[0].skeleton))
+    bones, remark = measure_bones(setting(scene, small_lifter(), source=False, facts=facts))
+    there, said = measure_bones(setting(scene, small_lifter()))
+    assert remark == said
+    torch.testing.assert_close(bones, there, rtol=0, atol=0.1)
 
 
 def test_poses_are_held_to_them_in_all_frames_of_a_window(scene):

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from poseda.anthropometry.persons import person_bones
-from poseda.anthropometry.reference import Reference
 from poseda.geometry.bones import with_bone_lengths
 from poseda.lifters.inference import lift_clips
 from poseda.skeleton import Skeleton
@@ -16,11 +15,11 @@ from poseda.stages.base import Setting
 def measure_bones(setting: Setting) -> tuple[Tensor | None, str]:
     """Bones (F, E) mm of the target's people, from their 2D beside the source's, NaN for who is hardly seen; a remark.
 
-    None without source clips, or where the joints lack hips and shoulders.
+    None where neither source clips nor the lifter's card tell of people with hips and shoulders.
     """
-    reference = Reference.of(setting.clips) if setting.clips is not None else None
+    reference = setting.people()
     if reference is None:
-        return None, "bones stay as lifted: measuring people takes source clips, with hips and shoulders"
+        return None, "bones stay as lifted: neither source clips nor the card tell of people with hips and shoulders"
     found = person_bones(reference, setting.target, lift_clips(setting.lifter, setting.target).poses)
     return found.bones, found.sentence()
 

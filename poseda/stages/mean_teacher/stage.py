@@ -72,7 +72,7 @@ class MeanTeacherConfig:
     else would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
     lengths: str = "lifted"
     """Bones of the teacher's poses: lifted (as it says), person (as long as all 2D of the person measures them beside
-    the source's people; needs source clips)."""
+    the source's people)."""
     keep: str = "teacher"
     """Which one to use in the end: teacher, or student."""
 
