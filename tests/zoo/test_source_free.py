@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_the_command_adapts_a_source_model_without_its_source(capsys: Any) -> No
     given, kept = load_source_model(MODEL)[1]["facts"], card["facts"]
     assert kept["joint_error_mm"] == given["joint_error_mm"], "what the source was like is handed on"
     assert (folder / "plots" / "domain_gap.png").is_file()
+
+
+def test_the_preset_measures_people_beside_those_of_the_card(capsys: Any) -> None:
+    words = [f"source_model={MODEL}", "target=3dhp", "target.max_frames=6000", "threads=1", *SHORT]
+    assert adapt.main([*words, "experiment=source_free", "rows=last"]) == 0
+    printed = capsys.readouterr().out
+    measured = re.search(r"mean_teacher: bones of (\d+) of 8 people measured on their 2D", printed)
+    assert measured is not None and int(measured[1]) > 0
+    assert "\n+ mean teacher " in printed and "\n+ TTO " in printed
 
 
 @pytest.mark.parametrize(
