@@ -39,7 +39,7 @@ from poseda.stages.averaging import follow, warm_decay
 from poseda.stages.base import Lesson, Setting, Stage
 from poseda.stages.mean_teacher.bones import hold_bones, measure_bones
 from poseda.stages.mean_teacher.recall import Recall
-from poseda.stages.mean_teacher.turning import place_poses, turn_poses
+from poseda.stages.mean_teacher.turning import frames_of, place_poses, turn_poses
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,8 @@ class MeanTeacher(Stage):
                 root, fits = place_poses(in_camera, target, config.residual)
             seen, turned, in_front = turn_poses(lesson.lifter, target, in_camera, root, angle)
             pick = chosen.view(-1) & (fits > 0) & in_front  # the others stay as they were
-            middle = slice(None) if turned.shape[1] == pose.shape[1] else [turned.shape[1] // 2]
             keypoints = torch.where(pick[:, None, None, None], seen, keypoints)
-            pose = torch.where(pick[:, None, None, None], turned[:, middle], pose)
+            pose = torch.where(pick[:, None, None, None], frames_of(turned, pose), pose)
             weight = torch.where(pick, fits, weight)
         if config.noise > 0:
             place, tokens = keypoints[..., :2], keypoints[..., 2:]

@@ -23,7 +23,7 @@ def place_poses(pose: Tensor, target: TargetBatch, residual: float) -> tuple[Ten
     Poses, in camera axes, may be those of the middle frames alone. Weight exp(-(r / residual)²), r the mean distance
     to the visible keypoints in boxes; 0 where a frame has no box or no root.
     """
-    keypoints, visible = _frames_of(target.keypoints, pose), _frames_of(target.visible, pose)
+    keypoints, visible = frames_of(target.keypoints, pose), frames_of(target.visible, pose)
     seen = visible.to(pose.dtype)
     root, valid = root_from_keypoints(pose, target.cameras.unproject(keypoints), seen)
     place = pose + root.unsqueeze(-2)
@@ -35,7 +35,7 @@ def place_poses(pose: Tensor, target: TargetBatch, residual: float) -> tuple[Ten
     return root, torch.where(usable, torch.exp(-((share / residual) ** 2)), 0.0)
 
 
-def _frames_of(windows: Tensor, pose: Tensor) -> Tensor:
+def frames_of(windows: Tensor, pose: Tensor) -> Tensor:
     """The frames (B, T', ...) of windows (B, T, ...) that poses (B, T', ...) belong to: all, or the middle one."""
     if windows.shape[1] == pose.shape[1]:
         return windows
