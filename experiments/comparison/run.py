@@ -115,7 +115,8 @@ def main() -> None:
 def read_methods(path: Path = METHODS) -> dict[str, dict[str, Any]]:
     """Recipes by name: `stages`, `options`, `view`, and which `run` and `row` of it hold the numbers.
 
-    One that is `of` another takes all that it does not say itself from it, `without` stages and their options.
+    One that is `of` another takes all that it does not say itself from it, but for options of stages that it has not.
+    It names its own `stages`, or those of the other that it is `without`.
     """
     methods: dict[str, dict[str, Any]] = json.loads(path.read_text())
     return {name: whole(recipe, methods) for name, recipe in methods.items()}
@@ -126,11 +127,11 @@ def whole(recipe: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -
     if "of" not in recipe:
         return dict(recipe)
     base = whole(methods[recipe["of"]], methods)
-    out = set(recipe.get("without", ()))
+    stages = [stage for stage in recipe.get("stages", base["stages"]) if stage not in recipe.get("without", ())]
+    out = set(base["stages"]) - set(stages)
     options = [*base.get("options", []), *recipe.get("options", [])]
     chosen = dict(option.split("=", 1) for option in options if option.split(".")[0] not in out)  # the later ones count
-    left = [stage for stage in base["stages"] if stage not in out]
-    return {**base, **recipe, "stages": left, "options": [f"{key}={value}" for key, value in chosen.items()]}
+    return {**base, **recipe, "stages": stages, "options": [f"{key}={value}" for key, value in chosen.items()]}
 
 
 def view_of(recipe: Mapping[str, Any]) -> str:

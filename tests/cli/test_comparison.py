@@ -61,10 +61,12 @@ def test_a_method_with_a_preset_is_that_preset(comparison: ModuleType, jobs: Any
 def test_a_variant_takes_what_it_does_not_say_from_its_base(comparison: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / "methods.json"
     whole = {"stages": ["gpa", "lpa"], "view": "rays", "options": ["gpa.turn=ray", "lpa.steps=2", "adapt.steps=9"]}
-    parts = {"a": whole, "b": {"of": "a", "without": ["lpa"]}, "c": {"of": "b", "options": ["gpa.turn=none"]}}
+    parts = {"a": whole, "b": {"of": "a", "without": ["lpa"]}, "c": {"of": "b", "options": ["gpa.turn=none"]},
+             "d": {"of": "a", "stages": ["lpa", "tto"]}}  # fmt: skip
     file.write_text(json.dumps(parts))
     methods = comparison.read_methods(file)
     assert methods["a"] == whole
     assert (methods["b"]["stages"], methods["b"]["view"]) == (["gpa"], "rays")
     assert methods["b"]["options"] == ["gpa.turn=ray", "adapt.steps=9"]
     assert methods["c"]["options"] == ["gpa.turn=none", "adapt.steps=9"]
+    assert (methods["d"]["stages"], methods["d"]["options"]) == (["lpa", "tto"], ["lpa.steps=2", "adapt.steps=9"])
