@@ -31,14 +31,15 @@ def export(job: ExportJob) -> None:
     """Check, export, compare on random keypoints, write the program and its JSON description."""
     from poseda.cli.checks import check_lifter, check_output
     from poseda.cli.models import open_job_lifter
-    from poseda.engine.export import TOLERANCE_MM, export_lifter
+    from poseda.engine.export import TOLERANCE_MM, export_lifter, takes_screen
 
     check_lifter(job.checkpoint, job.source_model)
     check_output(job.output, ".pt2", ".onnx")
     lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
     written = export_lifter(lifter, job.output)
-    shape = f"keypoints (batch, {lifter.frames}, {lifter.skeleton.num_joints}, 2), screen-normalised, any batch"
-    print(f"{written.program}: {lifter.name} on {shape}; described in {written.description}.")
+    shape = f"keypoints (batch, {lifter.frames}, {lifter.skeleton.num_joints}, 2)"
+    what = "screen-normalised" if takes_screen(lifter) else "in pixels, their confidence and cameras"
+    print(f"{written.program}: {lifter.name} on {shape}, {what}, any batch; described in {written.description}.")
     print(f"At most {written.difference_mm:.2g} mm from the lifter on random keypoints (limit {TOLERANCE_MM} mm).")
 
 

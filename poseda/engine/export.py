@@ -1,4 +1,9 @@
-"""Lifters as programs for other runtimes: torch.export (.pt2) and ONNX (.onnx), checked against the lifter."""
+"""Lifters as programs for other runtimes: torch.export (.pt2) and ONNX (.onnx), checked against the lifter.
+
+The program of a lifter that sees the screen alone takes screen-normalised keypoints. That of any other (a view that
+turns to the person, the detector's confidence) takes pixels, their confidence and the camera, makes the view itself,
+and gives poses in the camera's own axes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,8 @@ from torch.export import Dim, ExportedProgram
 from poseda.engine.checkpoint import describe_lifter
 from poseda.errors import ConfigError, require
 from poseda.files.atomic import atomic_write
-from poseda.lifters.base import Lifter, evaluation_mode
+from poseda.geometry.camera import Camera
+from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode, to_camera
 from poseda.lifters.blocks import MAX_BATCH
 
 TOLERANCE_MM = 0.05
@@ -26,7 +32,10 @@ TOLERANCE_MM = 0.05
 _BATCHES = (1, 5)
 """Batches that the program is checked with; it is traced with another."""
 _TRACED = 2
-Run = Callable[[Tensor], list[Tensor]]
+CAMERA = ("fx", "fy", "cx", "cy", "width", "height", "k1", "k2", "k3", "p1", "p2", "tangential_factor")
+"""Numbers of a camera, in this order: pixels, and the lens as in `geometry.camera.Camera`."""
+Inputs = dict[str, Tensor]
+Run = Callable[[Inputs], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Export:
     difference_mm: float
 
 
-class _Outputs(nn.Module):
+class _OfScreen(nn.Module):
     """A lifter as plain tensors: keypoints (B, T, J, 2) -> poses (B, T', J, 3) mm and, with a scale head, sigma mm."""
 
     def __init__(self, lifter: Lifter) -> None:
@@ -47,8 +56,34 @@ class _Outputs(nn.Module):
 
     def forward(self, keypoints: Tensor) -> tuple[Tensor, ...]:
         """Poses, and sigma (B, T', J) mm where there is a scale head."""
-        output = self.lifter(keypoints)
-        return (output.pose,) if output.log_sigma is None else (output.pose, output.log_sigma.exp())
+        return _plain(self.lifter(keypoints))
+
+
+class _OfPixels(_OfScreen):
+    """The same of a lifter that has a view or reads the confidence."""
+
+    def forward(self, keypoints: Tensor, confidence: Tensor, camera: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """As above, of keypoints (B, T, J, 2) px, confidence (B, T, J), 0 = missing, and camera (B, 12), see CAMERA."""
+        fx, fy, cx, cy, width, height, *_, factor = camera.unbind(-1)
+        cameras = Camera.create(
+            fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height, radial=camera[:, 6:9], tangential=camera[:, 9:11],
+            tangential_factor=factor,
+        )  # fmt: skip
+        seen = self.lifter.see(keypoints, confidence > 0, cameras, confidence)
+        return _plain(to_camera(self.lifter(seen.keypoints), seen.rotation))
+
+
+def _plain(output: LifterOutput) -> tuple[Tensor, ...]:
+    return (output.pose,) if output.log_sigma is None else (output.pose, output.log_sigma.exp())
+
+
+def _program(lifter: Lifter) -> nn.Module:
+    return _OfScreen(lifter) if takes_screen(lifter) else _OfPixels(lifter)
+
+
+def takes_screen(lifter: Lifter) -> bool:
+    """Whether the program takes screen-normalised keypoints, and needs no camera."""
+    return lifter.sees_screen and not lifter.reads_confidence
 
 
 @torch.no_grad()
@@ -56,20 +91,23 @@ def export_lifter(lifter: Lifter, path: Path | str) -> Export:
     """Write a lifter (on the CPU) as .pt2 or .onnx, by the path's ending, with a JSON description beside it.
 
     The program takes `keypoints` (B, frames, J, 2), screen-normalised, of any B, and gives `poses` (B, T', J, 3) mm
-    and `sigma` (B, T', J) mm. Raises ConfigError, before anything is written, for another ending, for a missing
-    extra, and where the program's output is more than TOLERANCE_MM from the lifter's.
+    and `sigma` (B, T', J) mm. Where the lifter does not take the screen alone, keypoints are pixels, and `confidence`
+    (B, frames, J), 0 = missing, and `camera` (B, 12), the numbers of CAMERA, stand beside them. Raises ConfigError,
+    before anything is written, for another ending, for a missing extra, and where the program's output is more than
+    TOLERANCE_MM from the lifter's.
     """
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path}: an exported lifter ends in {' or '.join(_FORMATS)}.")
     with evaluation_mode(lifter):
-        expected = {batch: _Outputs(lifter)(_keypoints(lifter, batch)) for batch in _BATCHES}  # before tracing: caches
+        program = _program(lifter)
+        expected = {batch: program(**_inputs(lifter, batch)) for batch in _BATCHES}  # before tracing: caches
         description = {**describe_lifter(lifter), **_interface(lifter)}
         data, run = _FORMATS[path.suffix](_traced(lifter), description)
     difference = max(
         float((given - wanted).abs().max())
         for batch, outputs in expected.items()
-        for given, wanted in zip(run(_keypoints(lifter, batch)), outputs, strict=True)
+        for given, wanted in zip(run(_inputs(lifter, batch)), outputs, strict=True)
     )
     if not difference <= TOLERANCE_MM:
         raise ConfigError(
@@ -82,16 +120,23 @@ def export_lifter(lifter: Lifter, path: Path | str) -> Export:
     return Export(path, beside, difference)
 
 
-def _keypoints(lifter: Lifter, batch: int) -> Tensor:
-    """Random keypoints (B, frames, J, 2) over the whole screen, the same in each call."""
-    shape = (batch, lifter.frames, lifter.skeleton.num_joints, 2)
-    return torch.rand(shape, generator=torch.Generator().manual_seed(batch)) * 2 - 1
+def _inputs(lifter: Lifter, batch: int) -> Inputs:
+    """Random inputs of the program, over the whole screen or image, the same in each call."""
+    generator = torch.Generator().manual_seed(batch)
+    keypoints = torch.rand(batch, lifter.frames, lifter.skeleton.num_joints, 2, generator=generator)
+    if takes_screen(lifter):
+        return {"keypoints": keypoints * 2 - 1}
+    confidence = (torch.rand(keypoints.shape[:-1], generator=generator) - 0.2).clamp_min(0)  # every fifth is missing
+    typical = torch.tensor([1100.0, 1100.0, 500.0, 500.0, 1000.0, 1000.0, -0.2, 0.2, 0.0, 1e-3, 1e-3, 2.0])
+    camera = typical * (1 + 0.1 * torch.rand(batch, len(CAMERA), generator=generator))
+    return {"keypoints": keypoints * 1000, "confidence": confidence, "camera": camera}
 
 
 def _traced(lifter: Lifter) -> ExportedProgram:
     batch = Dim("batch", min=1, max=MAX_BATCH // lifter.frames)  # beyond it `blocks.attend` would split
-    example = (_keypoints(lifter, _TRACED),)
-    return torch.export.export(_Outputs(lifter).eval(), example, dynamic_shapes={"keypoints": {0: batch}})
+    example = _inputs(lifter, _TRACED)
+    shapes = {name: {0: batch} for name in example}
+    return torch.export.export(_program(lifter).eval(), tuple(example.values()), dynamic_shapes=shapes)
 
 
 def _interface(lifter: Lifter) -> dict[str, object]:
@@ -102,25 +147,33 @@ def _interface(lifter: Lifter) -> dict[str, object]:
     if lifter.has_sigma:
         outputs["sigma"] = {"shape": ["batch", given, joints], "unit": "mm", "what": "expected error of each joint"}
     shape = ["batch", lifter.frames, joints, 2]
-    formula = "x_px / width * 2 - 1, y_px / width * 2 - height / width"
-    return {"inputs": {"keypoints": {"shape": shape, "formula": formula}}, "outputs": outputs}
+    if takes_screen(lifter):
+        formula = "x_px / width * 2 - 1, y_px / width * 2 - height / width"
+        return {"inputs": {"keypoints": {"shape": shape, "formula": formula}}, "outputs": outputs}
+    inputs = {
+        "keypoints": {"shape": shape, "unit": "px"},
+        "confidence": {"shape": shape[:3], "what": "0 = missing, to 1"},
+        "camera": {"shape": ["batch", len(CAMERA)], "what": list(CAMERA), "lens": "Brown-Conrady; 0 and 2 for none"},
+    }
+    return {"inputs": inputs, "outputs": outputs}
 
 
 def _as_pt2(program: ExportedProgram, description: dict[str, object]) -> tuple[bytes, Run]:
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={"poseda.json": json.dumps(description)})
     again = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-    return buffer.getvalue(), lambda keypoints: list(again(keypoints))
+    return buffer.getvalue(), lambda inputs: list(again(*inputs.values()))
 
 
 def _as_onnx(program: ExportedProgram, description: dict[str, object]) -> tuple[bytes, Run]:
     for module in ("onnx", "onnxscript"):
         require(module, "onnx")
     runtime: Any = require("onnxruntime", "onnx")
+    given: Any = description["inputs"]
     outputs: Any = description["outputs"]
     with _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         converted = torch.onnx.export(
-            program, (), input_names=["keypoints"], output_names=list(outputs), dynamo=True, verbose=False
+            program, (), input_names=list(given), output_names=list(outputs), dynamo=True, verbose=False
         )
     assert converted is not None
     model = converted.model_proto
@@ -128,8 +181,9 @@ def _as_onnx(program: ExportedProgram, description: dict[str, object]) -> tuple[
     data: bytes = model.SerializeToString()
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
-    def run(keypoints: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(output) for output in session.run(None, {"keypoints": keypoints.numpy()})]
+    def run(inputs: Inputs) -> list[Tensor]:
+        numbers = {name: value.numpy() for name, value in inputs.items()}
+        return [torch.from_numpy(output) for output in session.run(None, numbers)]
 
     return data, run
 

@@ -27,7 +27,7 @@ def window_features(latent: Tensor) -> Tensor:
 def feature_size(lifter: Lifter, stage: str) -> int:
     """D of `window_features` of a lifter. Raises ConfigError for one whose encoder does not give windows a latent."""
     parameter = next(lifter.parameters())
-    empty = parameter.new_zeros(2, lifter.frames, lifter.skeleton.num_joints, 2)
+    empty = parameter.new_zeros(2, lifter.frames, lifter.skeleton.num_joints, lifter.inputs)
     with torch.no_grad(), evaluation_mode(lifter):
         latent = lifter.encode(empty)
     if not isinstance(latent, Tensor) or latent.ndim < 2 or len(latent) != 2:

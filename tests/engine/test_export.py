@@ -5,12 +5,16 @@ import json
 import pytest
 import torch
 
+from poseda.data.clips import Provenance, Sequence, UnlabelledClips
 from poseda.engine import export as module
 from poseda.engine.checkpoint import save_lifter
 from poseda.engine.export import export_lifter
 from poseda.errors import ConfigError
 from poseda.export import main
+from poseda.geometry.camera import Camera
+from poseda.geometry.rigs import load_rig
 from poseda.lifters import create_lifter, list_lifters
+from poseda.lifters.inference import lift_clips
 from tests.lifters.test_every_lifter import SMALL
 
 SHALLOW = {
@@ -64,6 +68,35 @@ def test_variants_are_written_and_read_back(name, options, tmp_path):
     assert export_lifter(tiny(name, **options), tmp_path / "lifter.pt2").difference_mm <= 1e-3
 
 
+SEEN = [("screen", True), ("cliff", True), ("canonical", False), ("pcl", False), ("perspective", False)]
+
+
+@pytest.mark.parametrize(("view", "confidence"), SEEN)
+def test_a_program_makes_the_view_by_itself(view, confidence, tmp_path):
+    """Its poses are those that the library lifts of the same clips: other cameras, lenses, missing joints."""
+    lifter = tiny("simplebaseline", view=view, confidence=confidence).eval()
+    cameras = Camera.cat([load_rig(name).cameras for name in ("3dhp_ts5-6", "3dhp_ts1-4", "h36m")])[:6]
+    generator = torch.Generator().manual_seed(3)
+    keypoints = 200 + 600 * torch.rand(6, 17, 2, generator=generator)
+    sure = (torch.rand(6, 17, generator=generator) - 0.3).clamp_min(0)
+    clips = UnlabelledClips(
+        keypoints=keypoints, confidence=sure, bounds=torch.arange(7), cameras=cameras, skeleton=lifter.skeleton,
+        sequences=tuple(Sequence(str(n), "somebody", "", n) for n in range(6)), fps=25.0,
+        provenance=Provenance(name="made", kind="stand-in", licence="none", label_scale="metric", keypoints="gt"),
+    )  # fmt: skip
+    expected = lift_clips(lifter, clips, flip=False)
+    export_lifter(lifter, tmp_path / "lifter.pt2")
+    said = json.loads((tmp_path / "lifter.json").read_text())["inputs"]
+    numbers = {f"k{n + 1}": cameras.radial[:, n] for n in range(3)}
+    numbers |= {f"p{n + 1}": cameras.tangential[:, n] for n in range(2)}
+    camera = torch.stack([numbers[n] if n in numbers else getattr(cameras, n) for n in said["camera"]["what"]], -1)
+    program = torch.export.load(tmp_path / "lifter.pt2").module()
+    poses, sigma = program(keypoints[:, None], sure[:, None], camera)
+    torch.testing.assert_close(poses[:, 0], expected.poses, rtol=0, atol=0.05)
+    assert expected.sigma is not None
+    torch.testing.assert_close(sigma[:, 0], expected.sigma, rtol=1e-4, atol=1e-2)
+
+
 def test_an_exported_program_runs_without_the_lifter(tmp_path):
     lifter = tiny("simplebaseline")
     export_lifter(lifter, tmp_path / "lifter.pt2")
@@ -111,7 +144,7 @@ def test_a_program_that_differs_from_its_lifter_is_not_written(tmp_path, monkeyp
 
     def shifted(program, description):
         data, run = as_pt2(program, description)
-        return data, lambda keypoints: [output + 0.1 for output in run(keypoints)]
+        return data, lambda inputs: [output + 0.1 for output in run(inputs)]
 
     monkeypatch.setitem(module._FORMATS, ".pt2", shifted)
     with pytest.raises(ConfigError, match=r"not written, .* up to 0\.1 mm from the lifter"):

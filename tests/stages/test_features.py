@@ -201,6 +201,7 @@ def test_small_latents_are_laid_out_and_long_ones_averaged():
     ("name", "options", "size"),
     [
         ("simplebaseline", {"hidden": 16, "blocks": 1}, 16),
+        ("simplebaseline", {"hidden": 16, "blocks": 1, "view": "perspective", "confidence": True}, 16),
         ("videopose3d", {"frames": 9, "channels": 8}, 8),
         ("semgcn", {"channels": 8}, 17 * 8),
     ],

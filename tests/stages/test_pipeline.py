@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -14,9 +15,10 @@ from poseda.engine.loop import LoopConfig
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import ConfigError, DataError
 from poseda.geometry.camera import Camera
+from poseda.lifters import create_lifter
 from poseda.lifters.inference import LiftedClips, lift_clips
 from poseda.skeleton import get_skeleton
-from poseda.stages import create_stage, pipeline
+from poseda.stages import create_stage, list_stages, pipeline
 from poseda.stages.base import Stage
 from poseda.stages.pipeline import (
     AdaptConfig,
@@ -63,8 +65,6 @@ def test_stages_compose_in_any_order_and_numbers_stay_finite(tiny_clips, small_l
 
 
 def test_temporal_lifters_are_adapted_on_whole_windows(tiny_clips):
-    from poseda.lifters import create_lifter
-
     lifter = create_lifter("videopose3d", seed=0, frames=9, channels=8)
     before = weights(lifter)
     adapted, _ = adapt(tiny_clips, lifter, ["lpa", "gpa"])
@@ -209,6 +209,25 @@ def test_a_target_of_degenerate_frames_only_is_refused(tiny_clips, small_lifter)
 def test_a_schedule_that_cannot_be_run_is_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         AdaptConfig(**options)
+
+
+@pytest.fixture(scope="module")
+def sighted(tiny_clips):
+    """A lifter whose input has four numbers a joint, and whose poses come in the axes of a turned camera."""
+    lifter = create_lifter("simplebaseline", seed=0, hidden=32, blocks=1, view="perspective", confidence=True)
+    return train_lifter(lifter, tiny_clips[0], TrainConfig(steps=100, batch_size=32, lr=3e-3), seed=0)
+
+
+@pytest.mark.parametrize("name", list_stages())
+def test_every_stage_takes_a_lifter_with_a_view_and_confidence_or_says_why_not(tiny_clips, sighted, name):
+    stage = create_stage(name, **({"draws": 2} if name == "hypotheses" else {}))
+    try:
+        adapted, _ = adapt(tiny_clips, copy.deepcopy(sighted), [], extra=[stage])
+        lifted = lift_with_stages(adapted, tiny_clips[1].unlabelled().limit(24), [stage])
+    except ConfigError as error:
+        assert name == "iso" and "view=screen" in str(error)
+    else:
+        assert bool(lifted.poses.isfinite().all())
 
 
 # --- how a step is made ---
