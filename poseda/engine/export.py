@@ -47,23 +47,27 @@ class Export:
     difference_mm: float
 
 
-class _OfScreen(nn.Module):
-    """A lifter as plain tensors: keypoints (B, T, J, 2) -> poses (B, T', J, 3) mm and, with a scale head, sigma mm."""
+class _Program(nn.Module):
+    """A lifter of plain tensors: poses (B, T', J, 3) mm and, with a scale head, sigma (B, T', J) mm."""
 
     def __init__(self, lifter: Lifter) -> None:
         super().__init__()
         self.lifter = lifter
 
+
+class _OfScreen(_Program):
+    """Of a lifter that sees the screen alone."""
+
     def forward(self, keypoints: Tensor) -> tuple[Tensor, ...]:
-        """Poses, and sigma (B, T', J) mm where there is a scale head."""
+        """Of keypoints (B, T, J, 2), screen-normalised."""
         return _plain(self.lifter(keypoints))
 
 
-class _OfPixels(_OfScreen):
-    """The same of a lifter that has a view or reads the confidence."""
+class _OfPixels(_Program):
+    """Of a lifter that has a view or reads the confidence."""
 
-    def forward(self, keypoints: Tensor, confidence: Tensor, camera: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """As above, of keypoints (B, T, J, 2) px, confidence (B, T, J), 0 = missing, and camera (B, 12), see CAMERA."""
+    def forward(self, keypoints: Tensor, confidence: Tensor, camera: Tensor) -> tuple[Tensor, ...]:
+        """Of keypoints (B, T, J, 2) px, confidence (B, T, J), 0 = missing, and camera (B, 12), see CAMERA."""
         fx, fy, cx, cy, width, height, *_, factor = camera.unbind(-1)
         cameras = Camera.create(
             fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height, radial=camera[:, 6:9], tangential=camera[:, 9:11],
@@ -77,7 +81,7 @@ def _plain(output: LifterOutput) -> tuple[Tensor, ...]:
     return (output.pose,) if output.log_sigma is None else (output.pose, output.log_sigma.exp())
 
 
-def _program(lifter: Lifter) -> nn.Module:
+def _program(lifter: Lifter) -> _Program:
     return _OfScreen(lifter) if takes_screen(lifter) else _OfPixels(lifter)
 
 

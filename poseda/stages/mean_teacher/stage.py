@@ -115,7 +115,7 @@ class MeanTeacher(Stage):
     def prepare(self, setting: Setting) -> str:
         """The teacher starts as the lifter, and people are measured."""
         lifter = setting.lifter
-        self.teacher = copy.deepcopy(setting.lifter).eval().requires_grad_(False)
+        self.teacher = copy.deepcopy(lifter).eval().requires_grad_(False)
         self.origin = None if setting.clips is not None else copy.deepcopy(self.teacher)
         self.steps = 0
         self.rotates = self.config.rotate > 0 and self.config.angle > 0
