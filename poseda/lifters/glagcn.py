@@ -54,7 +54,7 @@ class GLAGCNConfig(LifterConfig):
 
 
 class GraphUnit(nn.Module):
-    """Graph convolution on three subsets, each fixed + learned + attended: (N, inputs, T, J) -> (N, outputs, T, J).
+    """Graph convolution on three subsets, each fixed + learned + attended: (N, inputs, J, T) -> (N, outputs, J, T).
 
     Attention is one (J, J) map per subset and clip: its queries and keys hold all frames.
     """
@@ -78,27 +78,28 @@ class GraphUnit(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, T, J) -> (N, outputs, T, J)."""
+        """(N, inputs, J, T) -> (N, outputs, J, T)."""
+        rows = x.permute(0, 2, 3, 1).flatten(2)  # (N, J, T · inputs), without a copy
+        size = (*rows.shape[:2], -1, x.shape[1])
         first, second, third = (
-            conv(x @ adjacency.unsqueeze(1)) for adjacency, conv in zip(self.adjacency(x), self.conv_d, strict=True)
+            conv((adjacency @ rows).view(size).permute(0, 3, 1, 2))
+            for adjacency, conv in zip(self.adjacency(x), self.conv_d, strict=True)
         )
         return F.relu(self.dropout(self.bn(first + second + third)) + self.down(x))
 
-    def adjacency(self, x: Tensor) -> list[Tensor]:
-        """Three (N, J, J) for clips (N, inputs, T, J), used from the right."""
-        return [
-            matrix + self._attention(a(x).flatten(1, 2), b(x).flatten(1, 2))
-            for matrix, a, b in zip(self.fixed + self.PA, self.conv_a, self.conv_b, strict=True)
-        ]
-
-    @staticmethod
-    def _attention(query: Tensor, key: Tensor) -> Tensor:
-        """(N, C, J) twice -> (N, J, J), columns sum to 1."""
-        return (query.transpose(1, 2) @ key / query.shape[1]).softmax(-2)
+    def adjacency(self, x: Tensor) -> Tensor:
+        """(3, N, J, J) for clips (N, inputs, J, T): rows are the joints that receive."""
+        pairs = [*self.conv_a, *self.conv_b]
+        weight, bias = torch.cat([conv.weight for conv in pairs]), torch.cat([conv.bias for conv in pairs])
+        both = F.conv2d(x, weight, bias)
+        both = both.view(x.shape[0], 2, _SUBSETS, -1, *x.shape[2:]).permute(1, 2, 0, 4, 5, 3)
+        query, key = both.flatten(4)  # (3, N, J, T · inner) each
+        attention: Tensor = (key @ query.mT / query.shape[-1]).softmax(-1)
+        return attention + (self.fixed + self.PA).mT.unsqueeze(1)
 
 
 class FrameUnit(nn.Module):
-    """Convolution over frames and batch norm: (N, inputs, T, J) -> (N, outputs, T / stride, J)."""
+    """Convolution over frames and batch norm: (N, inputs, J, T) -> (N, outputs, J, T / stride)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, momentum: float) -> None:
         super().__init__()
@@ -106,12 +107,14 @@ class FrameUnit(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, momentum=momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, T, J) -> (N, outputs, T / stride, J)."""
-        return self.bn(self.conv(x))  # type: ignore[no-any-return]
+        """(N, inputs, J, T) -> (N, outputs, J, T / stride)."""
+        conv = self.conv  # as published, over (frames, joints); here frames come last
+        weight, stride, padding = conv.weight.mT, conv.stride[::-1], conv.padding[::-1]
+        return self.bn(F.conv2d(x, weight, conv.bias, stride, padding))  # type: ignore[no-any-return]
 
 
 class Unit(nn.Module):
-    """Graph unit, frame unit, residual where the length stays, ReLU, dropout: (N, inputs, T, J)."""
+    """Graph unit, frame unit, residual where the length stays, ReLU, dropout: (N, inputs, J, T)."""
 
     def __init__(self, inputs: int, stride: int, config: GLAGCNConfig, skeleton: Skeleton) -> None:
         super().__init__()
@@ -124,7 +127,7 @@ class Unit(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, T, J) -> (N, outputs, T / stride, J)."""
+        """(N, inputs, J, T) -> (N, outputs, J, T / stride)."""
         y = self.tcn1(self.gcn1(x))
         y = y if self.residual is None else y + self.residual(x)
         return self.dropout(F.relu(y))  # type: ignore[no-any-return]
@@ -152,12 +155,12 @@ class GLAGCN(Lifter):
     def encode(self, keypoints: Tensor) -> Tensor:
         """(B, frames, J, 2) -> (B, 1, J, channels): the feature before the output layer."""
         x = self.data_bn(keypoints.flatten(2).transpose(1, 2))  # (B, 2J, T)
-        x = x.unflatten(1, (-1, self.inputs)).permute(0, 2, 3, 1)  # (B, 2, T, J)
-        x = self.expand_gcn(x)
+        x = x.unflatten(1, (-1, self.inputs)).transpose(1, 2)  # (B, 2, J, T)
+        x = self.expand_gcn(x.contiguous(memory_format=torch.channels_last))  # so no layer needs another order
         for level in range(0, len(self.layers_tcngcn), 2):
-            skip = x[:, :, _STRIDE // 2 :: _STRIDE]
+            skip = x[..., _STRIDE // 2 :: _STRIDE]
             x = skip + self.layers_tcngcn[level + 1](self.layers_tcngcn[level](x))
-        return x.mean(2, keepdim=True).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+        return x.mean(-1, keepdim=True).permute(0, 3, 2, 1)  # type: ignore[no-any-return]
 
     def decode(self, latent: Tensor) -> LifterOutput:
         """(B, 1, J, channels) -> poses (B, 1, J, 3) mm."""

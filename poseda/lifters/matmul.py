@@ -64,10 +64,15 @@ def kept_products() -> Iterator[None]:
             _set(before)
 
 
+def onednn_multiplies() -> bool:
+    """Whether oneDNN multiplies this process's float32 matrices."""
+    return _switch() == _ALLOWED
+
+
 def writes_attention(query: Tensor) -> bool:
     """Whether attention of queries (N, heads, L, D) is faster as two products than fused, while oneDNN multiplies."""
     small = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[-2] <= _LONGEST_WRITTEN
-    return small and _switch() == _ALLOWED and not torch.compiler.is_compiling()
+    return small and onednn_multiplies() and not torch.compiler.is_compiling()
 
 
 def _gains() -> bool:

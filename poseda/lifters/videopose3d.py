@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, OutputForm, check_range, init_sigma_head
+from poseda.lifters.matmul import onednn_multiplies
 
 _WIDTHS = {1: (1,) * 5, **{3**levels: (3,) * levels for levels in range(1, 6)}}
 _MANY_FRAMES = 4096
-"""Frames in all windows of a batch, from which on convolutions are faster on a CPU."""
+"""Frames in all windows of a batch, from which on convolutions are faster than PyTorch's own products on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,12 @@ class VideoPose3D(Lifter):
         return x
 
     def _many(self, keypoints: Tensor) -> bool:
-        """Whether a CPU is faster with convolutions than with products (experiments/bench/plain.py)."""
+        """Whether a CPU is faster with convolutions than products; oneDNN's are faster still (experiments/bench)."""
         if self.frames == 1 or torch.compiler.is_compiling():  # an exported program has one form for all batches
             return False
         many = keypoints.shape[0] * keypoints.shape[1] >= _MANY_FRAMES
-        return many and keypoints.device.type == "cpu" and not torch.is_grad_enabled()
+        on_cpu = keypoints.device.type == "cpu" and not onednn_multiplies()
+        return many and on_cpu and not torch.is_grad_enabled()
 
     def _encode_many(self, x: Tensor) -> Tensor:
         """Windows (B, 2J, frames) -> (B, channels, 1), as `_encode_window`."""

@@ -54,7 +54,7 @@ def test_graph_unit_agrees_with_a_float64_loop(inputs):
                 share = scores.exp() / scores.exp().sum() + fixed[subset, :, w] + unit.PA[subset, :, w]
                 heard[0, :, :, w] = sum(share[v] * x[n, :, :, v] for v in range(17))
             z[n] += unit.conv_d[subset](heard)[0]
-    torch.testing.assert_close(unit(x), torch.relu(unit.bn(z) + unit.down(x)))
+    torch.testing.assert_close(unit(x.mT).mT, torch.relu(unit.bn(z) + unit.down(x)))
 
 
 def test_the_input_norm_has_one_channel_per_coordinate_of_a_joint():
@@ -70,7 +70,7 @@ def test_the_input_norm_has_one_channel_per_coordinate_of_a_joint():
 
 def test_a_fresh_network_is_almost_its_residual_path():
     unit = create_lifter("glagcn", seed=0, channels=8, frames=3).eval().layers_tcngcn[0].gcn1
-    x = torch.rand(2, 8, 3, 17)
+    x = torch.rand(2, 8, 17, 3)
     torch.testing.assert_close(unit(x), x, rtol=0, atol=1e-4)
 
 
@@ -96,11 +96,11 @@ def test_each_level_leaves_a_third_of_the_frames_and_adds_the_middle_of_each_thr
     keypoints = torch.randn(2, 9, 17, 2, dtype=torch.float64)
     with torch.no_grad():
         coordinates = lifter.data_bn(keypoints.reshape(2, 9, 34).transpose(1, 2))
-        x = lifter.expand_gcn(coordinates.view(2, 17, 2, 9).permute(0, 2, 3, 1))
+        x = lifter.expand_gcn(coordinates.view(2, 17, 2, 9).transpose(1, 2))
         for plain, strided in zip(lifter.layers_tcngcn[::2], lifter.layers_tcngcn[1::2], strict=True):
             y = strided(plain(x))
-            assert y.shape[2] == x.shape[2] // 3
-            x = torch.stack([y[:, :, t] + x[:, :, 3 * t + 1] for t in range(y.shape[2])], 2)
-        metres = torch.stack([lifter.fc.weight[:, :, 0] @ x[b, :, 0] for b in range(2)]) + lifter.fc.bias[:, None]
+            assert y.shape[3] == x.shape[3] // 3
+            x = torch.stack([y[..., t] + x[..., 3 * t + 1] for t in range(y.shape[3])], 3)
+        metres = torch.stack([lifter.fc.weight[:, :, 0] @ x[b, :, :, 0] for b in range(2)]) + lifter.fc.bias[:, None]
         found = lifter(keypoints).pose[:, 0]
     torch.testing.assert_close(found[:, 1:], 1000 * metres.transpose(1, 2)[:, 1:], rtol=1e-9, atol=1e-6)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from poseda.errors import ConfigError, ShapeError
 from poseda.lifters import create_lifter
 from poseda.lifters.base import Lifter
+from poseda.lifters.matmul import kept_products, use_products
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -73,6 +74,18 @@ def test_dilated_and_strided_forms_agree(frames):
         strided = [lifter(keypoints[:, t : t + frames]) for t in range(7)]
     torch.testing.assert_close(dilated.pose, torch.cat([o.pose for o in strided], 1), rtol=1e-5, atol=1e-2)
     torch.testing.assert_close(dilated.log_sigma, torch.cat([o.log_sigma for o in strided], 1))
+
+
+@pytest.mark.parametrize("products", ["torch", "onednn"])
+def test_many_windows_at_once_give_the_poses_of_few(products):
+    lifter, keypoints = small(27), torch.rand(152, 27, 17, 2)
+    with torch.no_grad(), kept_products():
+        try:
+            use_products(products)
+        except ConfigError as error:
+            pytest.skip(str(error))
+        few = torch.cat([lifter(some).pose for some in keypoints.split(38)])
+        torch.testing.assert_close(lifter(keypoints).pose, few, rtol=1e-5, atol=1e-2)
 
 
 def test_a_pose_depends_on_every_frame_of_its_window_and_on_no_other():
