@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import poseda
+from poseda.engine.allocator import keep_freed_memory
 from poseda.lifters.base import Lifter
 from poseda.lifters.matmul import use_products
 
@@ -119,6 +120,7 @@ def parse() -> argparse.Namespace:
 
 def measured(row: Row, arguments: argparse.Namespace) -> str:
     """One line of the table: ours (original's)."""
+    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     use_products(arguments.products)
     lifter = poseda.create_lifter(row.name, seed=0, **{"sigma": False} | row.options).to(arguments.device)

@@ -11,6 +11,7 @@ import torch
 
 from poseda.data.clips import LabelledClips
 from poseda.data.domains import DomainConfig, load_domain
+from poseda.engine.allocator import keep_freed_memory
 from poseda.engine.runtime import resolve_device
 from poseda.lifters.matmul import use_products
 
@@ -28,7 +29,8 @@ def options(description: str, batch: int, repeats: int) -> argparse.ArgumentPars
 
 
 def start(arguments: argparse.Namespace) -> torch.device:
-    """Set the threads, print the machine's line and return the device."""
+    """Do what the commands do at their start, print the machine's line and return the device."""
+    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     products = use_products(arguments.products)
     device = resolve_device(arguments.device)

@@ -164,9 +164,11 @@ def hydra_environment(command: Command, arguments: Sequence[str]) -> Iterator[No
 
 
 def use_machine(job: Machine, *, products: bool = True) -> None:
-    """Set PyTorch's CPU threads, and who multiplies where there is much to multiply."""
+    """Set PyTorch's CPU threads, keep freed memory, and choose who multiplies where there is much to multiply."""
+    from poseda.engine.allocator import keep_freed_memory
     from poseda.lifters.matmul import use_products
 
+    keep_freed_memory()
     if job.threads:
         import torch
 
