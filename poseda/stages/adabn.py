@@ -15,12 +15,11 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from poseda.data.batches import TargetSampler
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter
+from poseda.lifters.norms import batch_norms
 from poseda.stages.base import Setting, Stage
 
 
@@ -38,11 +37,6 @@ class AdaBNConfig:
             raise ConfigError(
                 f"adabn.batches={self.batches}, adabn.batch_size={self.batch_size}: need 1 and 2 at least."
             )
-
-
-def batch_norms(lifter: nn.Module) -> list[_BatchNorm]:
-    """All BatchNorm layers with running statistics."""
-    return [layer for layer in lifter.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
 
 
 class AdaBN(Stage):

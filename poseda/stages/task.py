@@ -13,9 +13,10 @@ from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetS
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
 from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints, windows_in_view
-from poseda.errors import ConfigError
+from poseda.errors import ConfigError, choose
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.lifters.base import Lifter
+from poseda.lifters.norms import batch_norms
 from poseda.stages.base import Lesson, Setting, Stage, Step
 from poseda.stages.selection import ALIGNED_WINDOWS, Selector
 
@@ -36,6 +37,9 @@ class AdaptConfig:
     """Mirror a random half of the windows, so that left and right are learned alike."""
     grad_clip: float = 1.0
     """Largest norm of the lifter's gradient."""
+    norms: str = "auto"
+    """What BatchNorm layers normalise by: batch (each batch, whose average stays, as in training), source (the source
+    model's statistics, which stay as they are), or auto (source where there are no source clips, else batch)."""
     log_every: int = 50
     """Steps between two log lines."""
     select_every: int = 0
@@ -44,6 +48,7 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         check_schedule("adapt", self.steps, self.batch_size, self.lr)
+        choose(self.norms, ("auto", "batch", "source"), "adapt.norms")
         if not 0 < self.augmented_share <= 1:
             raise ConfigError(f"adapt.augmented_share={self.augmented_share}: must be above 0 and at most 1.")
         if self.select_every < 0:
@@ -66,6 +71,9 @@ class AdaptTask:
         facts: SourceFacts | None = None,
     ) -> None:
         self.lifter, self.stages, self.config = lifter, list(stages), config
+        if config.norms == "source" or (config.norms == "auto" and source is None):
+            for norm in batch_norms(lifter):
+                norm.eval()
         self.generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
         self.sources = None if source is None else SourceSampler(source, lifter.frames)
         self.targets = TargetSampler(target, lifter.frames)

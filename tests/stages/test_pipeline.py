@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -95,6 +96,25 @@ def test_the_lifter_stays_as_it_is_without_a_stage_that_shapes_training(tiny_cli
     assert adapted is lifter
     assert same(before, weights(adapted))
     assert not adapted.training
+
+
+@pytest.mark.parametrize(
+    ("with_source", "norms", "stay"),
+    [(True, "auto", False), (True, "source", True), (False, "auto", True), (False, "batch", False)],
+)
+def test_batch_norms_keep_the_source_models_statistics_where_asked(tiny_clips, small_lifter, with_source, norms, stay):
+    source, target = tiny_clips
+    lifter = small_lifter()
+    norm = lifter.batch_norm1
+    for statistics in (norm.running_mean, norm.running_var):
+        statistics.add_(torch.rand(statistics.shape, generator=torch.Generator().manual_seed(3)))
+    before = [norm.running_mean.clone(), norm.running_var.clone(), norm.weight.detach().clone()]
+    stages = [create_stage("mean_teacher", keep="student")]
+    config = replace(CONFIG, norms=norms)
+    adapt_lifter(lifter, source if with_source else None, target.unlabelled(), stages, config)
+    assert torch.equal(norm.running_mean, before[0]) is stay and torch.equal(norm.running_var, before[1]) is stay
+    assert not torch.equal(norm.weight, before[2]), "it learns all the same"
+    assert not any(module.training for module in lifter.modules())
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(tiny_clips, small_lifter):
@@ -204,7 +224,14 @@ def test_a_target_of_degenerate_frames_only_is_refused(tiny_clips, small_lifter)
 
 @pytest.mark.parametrize(
     "options",
-    [{"steps": 0}, {"batch_size": 1}, {"lr": 0.0}, {"augmented_share": 0.0}, {"augmented_share": 1.5}],
+    [
+        {"steps": 0},
+        {"batch_size": 1},
+        {"lr": 0.0},
+        {"augmented_share": 0.0},
+        {"augmented_share": 1.5},
+        {"norms": "target"},
+    ],
 )
 def test_a_schedule_that_cannot_be_run_is_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
