@@ -13,8 +13,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of the two limits in glibc's malloc.h."""
 _KEPT = 2**31 - 1
 """Bytes that may lie free before any go back: as many as the parameter takes."""
-_LARGEST = 2**25
-"""Bytes from which on a block is the system's own: the documented limit. As it is with glibc's adapting limits."""
+_LARGEST = (2**28, 2**25)
+"""Bytes from which on a block is the system's own: attention scores are tens of MiB. A glibc that keeps to its
+documented limit, 32 MiB, takes the second."""
 _CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
 
 
@@ -30,4 +31,4 @@ def keep_freed_memory() -> bool:
         set_limit = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return False
-    return bool(set_limit(_MMAP_THRESHOLD, _LARGEST) and set_limit(_TRIM_THRESHOLD, _KEPT))
+    return any(set_limit(_MMAP_THRESHOLD, size) for size in _LARGEST) and bool(set_limit(_TRIM_THRESHOLD, _KEPT))

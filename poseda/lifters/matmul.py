@@ -23,8 +23,9 @@ Products = Literal["auto", "torch", "onednn"]
 _ALLOWED = "bf16"
 _ROUNDING = 1e-5
 """Relative error of a product that float32 stays below (4e-7 here), and bfloat16 does not (3e-3)."""
-_LONGEST_WRITTEN = 128
-"""Tokens up to which attention as two products is faster than the fused kernel, while oneDNN multiplies."""
+_LONGEST_WRITTEN, _LONGEST_LEARNED = 256, 128
+"""Tokens up to which attention is two products while oneDNN multiplies. They are faster than the fused kernel up to 243
+at least (experiments/bench), but where a lifter learns, the scores stay in memory."""
 
 
 def use_products(name: str) -> str:
@@ -71,7 +72,8 @@ def onednn_multiplies() -> bool:
 
 def writes_attention(query: Tensor) -> bool:
     """Whether attention of queries (N, heads, L, D) is faster as two products than fused, while oneDNN multiplies."""
-    small = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[-2] <= _LONGEST_WRITTEN
+    longest = _LONGEST_LEARNED if torch.is_grad_enabled() else _LONGEST_WRITTEN
+    small = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[-2] <= longest
     return small and onednn_multiplies() and not torch.compiler.is_compiling()
 
 

@@ -52,6 +52,13 @@ def test_attention_written_out_is_the_fused_one(onednn, scale):
     torch.testing.assert_close(attend(q, k, v, scale).double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_long_windows_are_written_out_only_where_no_gradient_is_asked_for(onednn):
+    long, short = torch.zeros(1, 1, 243, 8), torch.zeros(1, 1, 81, 8)
+    assert writes_attention(short) and not writes_attention(long)
+    with torch.no_grad():
+        assert writes_attention(short) and writes_attention(long)
+
+
 def test_auto_takes_onednn_where_it_gains_and_nowhere_else(monkeypatch):
     before = matmul._switch()
     monkeypatch.setattr(matmul, "_gains", lambda: False)
