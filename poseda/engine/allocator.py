@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees. Returns whether it does; without glibc nothing changes.
 
     What its user has chosen by glibc's environment variables is left as it is. The largest use of memory stays the
-    same, to a few percent; between two peaks it does not fall.
+    same, to a tenth; between two peaks it does not fall.
     """
     if any(name in os.environ for name in _CHOICES) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

@@ -72,7 +72,10 @@ class AdaptTask:
     ) -> None:
         self.lifter, self.stages, self.config = lifter, list(stages), config
         if config.norms == "source" or (config.norms == "auto" and source is None):
-            for norm in batch_norms(lifter):
+            norms = batch_norms(lifter)
+            if config.norms == "source" and not norms:
+                report(f"adapt.norms=source: {lifter.name} has no BatchNorm")
+            for norm in norms:
                 norm.eval()
         self.generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
         self.sources = None if source is None else SourceSampler(source, lifter.frames)

@@ -117,6 +117,13 @@ def test_batch_norms_keep_the_source_models_statistics_where_asked(tiny_clips, s
     assert not any(module.training for module in lifter.modules())
 
 
+def test_a_lifter_without_batch_norms_has_none_to_keep_and_says_so(tiny_clips):
+    lifter = create_lifter("poseformer", seed=0, frames=3, dim=8, depth=1, heads=2)
+    remarks = []
+    adapt(tiny_clips, lifter, ["gpa"], config=replace(CONFIG, steps=1, norms="source"), report=remarks.append)
+    assert "adapt.norms=source: poseformer has no BatchNorm" in remarks
+
+
 def test_one_seed_gives_one_result_and_another_seed_another(tiny_clips, small_lifter):
     names = ["lpa", "gpa", "ema"]
     torch.manual_seed(1)
