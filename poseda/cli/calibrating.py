@@ -77,7 +77,8 @@ def run_calibration(job: CalibrateJob) -> str:
 def build_estimator(job: CalibrateJob, lifter: Lifter) -> Estimator:
     """The estimator that a job names, with the job's options of the same name."""
     cls = estimator_class(job.uncertainty)
-    return cls(getattr(job, job.uncertainty, None) or cls.Config(), lifter)
+    options = getattr(job, job.uncertainty, None)  # an estimator may have the name of another option, as flip has
+    return cls(options if isinstance(options, cls.Config) else cls.Config(), lifter)
 
 
 def check_held_out(clips: LabelledClips, card: dict[str, Any]) -> None:

@@ -69,7 +69,10 @@ def root_node(kind: type[Job], folders: Folders) -> Any:
     hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in GROUPS}
     values = {name: None if name in GROUPS else value for name, value in field_values(kind()).items()}
     if values.pop("stage_configs", None) is not None:
-        values |= {label: choice.config for label, choice in stage_choices(folders).items()}
+        choices = stage_choices(folders)
+        if clash := sorted(choices.keys() & values.keys()):
+            raise ConfigError(f"configs/stage/{clash[0]}.yaml has the name of an option: give the preset another one.")
+        values |= {label: choice.config for label, choice in choices.items()}
     return twin(kind.__name__, values, hints)
 
 

@@ -85,3 +85,8 @@ def test_people_that_the_lifter_was_trained_on_are_refused(people: Path, tmp_pat
     card = {"data": {"name": "made up"}, "subjects": ["A", "E"]}
     save_lifter(path, create_lifter("simplebaseline", seed=0, hidden=8, blocks=1), card)
     assert_one_line(calibrate.main, words(path, people), capsys, "trained on E")
+
+
+def test_an_estimator_may_have_the_name_of_another_option(checkpoint: Path, people: Path, capsys: Any) -> None:
+    assert calibrate.main(words(checkpoint, people, "uncertainty=flip", "flip=true")) == 0
+    assert "flip, " in capsys.readouterr().out

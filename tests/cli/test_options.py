@@ -120,6 +120,16 @@ def test_a_new_stage_is_one_file_and_one_yaml(
     assert "nudge.distance_mm=10.0" in capsys.readouterr().out
 
 
+def test_a_preset_that_would_hide_an_option_is_refused(
+    jobs: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "train.yaml").write_text("name: ema\n")
+    assert main(["--config-dir", str(tmp_path), "train.steps=10"]) == 1
+    assert "stage/train.yaml has the name of an option" in capsys.readouterr().err
+    assert not jobs
+
+
 def test_cfg_job_prints_the_options_and_runs_nothing(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cfg", "job", "gpa.refine_iters=5"]) == 0
     assert "refine_iters: 5" in capsys.readouterr().out
