@@ -144,6 +144,13 @@ def index_tensor(indices: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 @cache
+def constant_tensor(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(n,) tensor of `values`, cached as `index_tensor` is; do not write to it."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+@cache
 def _bone_matrix(skeleton: Skeleton, dtype: torch.dtype, device: torch.device) -> Tensor:
     joints = range(skeleton.num_joints)
     rows = [[float((j == child) - (j == parent)) for j in joints] for parent, child in skeleton.bones]

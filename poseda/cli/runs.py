@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from poseda.cli.schema import AdaptJob, TrainJob
 from poseda.engine.checkpoint import atomic_write
+from poseda.engine.loop import flat
 from poseda.errors import ConfigError, DataError, PosedaError
 
 # Options that may change between an interrupted run and its continuation.
@@ -98,11 +99,3 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     shown = [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys[:3]]
     return ", ".join([*shown, "..."] if len(keys) > 3 else shown)
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found

@@ -22,6 +22,7 @@ from poseda.lifters.base import one_line
 
 STATE = "state.pt"
 METRICS = "metrics.jsonl"
+NOTHING = object()
 
 
 class Task(Protocol):
@@ -82,14 +83,18 @@ def run_loop(
     folder: Path | None = None,
     progress: Progress | None = None,
     resume: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Train `task`. With a `folder`, a killed run continues from its checkpoint there, to the bit on the CPU.
+
+    `settings`, nested plain values, are what else makes the run what it is: one with others is not taken for it.
 
     The global generator (dropout) is seeded inside and given back as it was; other draws are the task's own.
     Raises PosedaError when a logged value is not finite: the last checkpoint is then the last finite state.
     """
     with _own_randomness(seed):
-        start = _prepare(task, config, seed, folder, resume)
+        asked = {"seed": seed, "steps": config.steps, "log_every": config.log_every} | flat(settings or {})
+        start = _prepare(task, asked, folder, resume)
         means, saved_at = Means(), time.monotonic()
         for index in range(start, config.steps):
             means.add(task.step(index))
@@ -103,7 +108,7 @@ def run_loop(
                 continue
             append_jsonl(folder / METRICS, {"step": done, **values})
             if done == config.steps or time.monotonic() - saved_at >= config.checkpoint_seconds:
-                _save(task, config, seed, folder, done)
+                _save(task, asked, folder, done, last=done == config.steps)
                 saved_at = time.monotonic()
 
 
@@ -126,7 +131,15 @@ def _own_randomness(seed: int) -> Iterator[None]:
         yield
 
 
-def _prepare(task: Task, config: LoopConfig, seed: int, folder: Path | None, resume: bool) -> int:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _prepare(task: Task, asked: Mapping[str, Any], folder: Path | None, resume: bool) -> int:
     """Index of the first step: restores the checkpoint, cutting the metrics back to it, or starts anew."""
     if folder is None:
         return 0
@@ -138,7 +151,7 @@ def _prepare(task: Task, config: LoopConfig, seed: int, folder: Path | None, res
         (folder / METRICS).write_bytes(b"")
         return 0
     state = load_state(folder / STATE)
-    _check_same_run(folder, state, config, seed)
+    _check_same_run(folder, state.get("settings", {}), asked)
     try:
         task.load_state_dict(state["task"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -152,17 +165,16 @@ def _prepare(task: Task, config: LoopConfig, seed: int, folder: Path | None, res
     return int(state["step"])
 
 
-def _check_same_run(folder: Path, state: Mapping[str, Any], config: LoopConfig, seed: int) -> None:
-    asked = {"seed": seed, "steps": config.steps, "log_every": config.log_every}
-    for field, value in asked.items():
-        if state.get(field) != value:
+def _check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    for field in {**asked, **stored}:
+        if stored.get(field, NOTHING) != asked.get(field, NOTHING):
+            before, now = (f"{field}={s[field]}" if field in s else f"no {field}" for s in (stored, asked))
             raise ConfigError(
-                f"{folder} holds a run with {field}={state.get(field)}, not {field}={value}: "
-                "take another folder, or resume=False to start anew."
+                f"{folder} holds a run with {before}, not {now}: take another folder, or resume=False to start anew."
             )
 
 
-def _save(task: Task, config: LoopConfig, seed: int, folder: Path, step: int) -> None:
+def _save(task: Task, asked: Mapping[str, Any], folder: Path, step: int, *, last: bool) -> None:
     """Write the state after `step` steps; the metrics so far are made durable first."""
     with (folder / METRICS).open("rb") as file:
         os.fsync(file.fileno())
@@ -170,11 +182,9 @@ def _save(task: Task, config: LoopConfig, seed: int, folder: Path, step: int) ->
     save_state(
         folder / STATE,
         {
-            "seed": seed,
-            "steps": config.steps,
-            "log_every": config.log_every,
+            "settings": dict(asked),
             "step": step,
-            "done": step == config.steps,
+            "done": last,
             "metrics_bytes": size,
             "cpu_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if _gpu_in_use() else [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.inference import mirror_keypoints
 from poseda.lifters.views import Seen
+from poseda.skeleton import constant_tensor
 
 METRE = 1000.0
 SigmaLoss = Literal["uao", "gaussian"]
@@ -126,7 +127,7 @@ def windows_in_view(
 def mirror_batch(keypoints: Tensor, target: Tensor, chosen: Tensor, lifter: Lifter) -> tuple[Tensor, Tensor]:
     """Inputs (B, T, J, inputs) and targets (B, T', J, 3) with the windows chosen (B,) bool mirrored."""
     order = lifter.skeleton.mirror_index(keypoints)
-    flip = keypoints.new_tensor([-1.0, 1.0, 1.0])
+    flip = constant_tensor((-1.0, 1.0, 1.0), target.dtype, target.device)
     pick = chosen.view(-1, 1, 1, 1)
     mirrored = mirror_keypoints(keypoints, lifter.skeleton, lifter.mirror_signs)
     return torch.where(pick, mirrored, keypoints), torch.where(pick, target.index_select(-2, order) * flip, target)
@@ -280,7 +281,8 @@ def train_lifter(
     generator = torch.Generator(device=clips.poses.device).manual_seed(seed)
     task = SupervisedTask(lifter.train(), clips, config, generator)
     loop = LoopConfig(steps=config.steps, log_every=config.log_every)
-    run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume)
+    settings = {"train": asdict(config), "lifter": {"name": lifter.name}}
+    run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume, settings=settings)
     return lifter.eval()
 
 

@@ -46,6 +46,7 @@ class AdaBN(Stage):
     name = "adabn"
     label = "AdaBN"
     needs_source = False
+    finishes_last = True
 
     def __init__(self, config: AdaBNConfig | None = None) -> None:
         self.config = config or AdaBNConfig()

@@ -5,8 +5,8 @@ stage knows another:
 
     before      recast (source clips -> source clips that all stages take as recorded) · prepare (statistics, networks)
     each step   augment (source -> source, local pose) · align (source -> source, placed in the target's cameras)
-                update (the stage's own learning) · lifter_loss (what the lifter learns beside its poses)
-                after_step (once the lifter has moved)
+                update (the stage's own learning, from what was augmented) · lifter_loss (what the lifter learns
+                beside its poses) · after_step (once the lifter has moved)
     afterwards  finish (which weights to keep) · calibrate (what test time needs to know of the lifter), from the source
                 or, where its data are not at hand, from the source model's card
     test time   refine (lifter + target 2D -> better poses) · remark (what a reader of them must know)
@@ -15,7 +15,7 @@ stage knows another:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -120,6 +120,8 @@ class Stage:
     needs_source: ClassVar[bool] = True
     """False for a stage that works on the target alone, so that a source model can be adapted without the source."""
 
+    finishes_last: ClassVar[bool] = False
+    """Whether `finish` measures the weights that the others have settled, and so comes after theirs."""
     wants_oracle_root: ClassVar[bool] = False
     """Whether `refine` reads the true root: an evaluation then hands it over, and `label` must say so."""
 
@@ -144,7 +146,7 @@ class Stage:
         return source
 
     def update(self, step: Step) -> Mapping[str, Tensor]:
-        """The stage's own learning; returns detached scalars for the log."""
+        """The stage's own learning from windows that some stage augments; returns detached scalars for the log."""
         return {}
 
     def lifter_loss(self, lesson: Lesson) -> Tensor | None:
@@ -154,8 +156,9 @@ class Stage:
         """
         return None
 
-    def after_step(self, lifter: Lifter) -> None:
-        """Look at the lifter after it has moved."""
+    def after_step(self, lifter: Lifter) -> Mapping[str, Tensor] | None:
+        """Look at the lifter after it has moved; may return detached scalars for the log."""
+        return None
 
     def finish(self, lifter: Lifter) -> Lifter:
         """The lifter to use from here on."""
@@ -185,6 +188,11 @@ class Stage:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    def options(self) -> dict[str, Any]:
+        """The values of its Config, where it keeps one as `config`: a run is resumed with the same ones alone."""
+        config = getattr(self, "config", None)
+        return asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
 
     @classmethod
     def overrides(cls, hook: str) -> bool:

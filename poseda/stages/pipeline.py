@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -144,7 +144,13 @@ def run_stages(
     if any(stage.shapes_training() for stage in stages):
         task = AdaptTask(lifter.train(), source, target, stages, config, seed=seed, report=report, facts=facts)
         loop = LoopConfig(steps=config.steps, log_every=config.log_every)
-        run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume)
+        settings = {
+            "lifter": {"name": lifter.name},
+            "adapt": asdict(config),
+            "stages": [stage.name for stage in stages],
+            **{stage.name: stage.options() for stage in stages},
+        }
+        run_loop(task, loop, seed=seed, folder=folder, progress=progress, resume=resume, settings=settings)
         selection = task.selector.selection if task.selector else None
     else:
         generator = torch.Generator(device=target.keypoints.device).manual_seed(seed)
@@ -158,7 +164,7 @@ def finish_stages(
     lifter: Lifter, source: LabelledClips | None, stages: Sequence[Stage], facts: SourceFacts | None = None
 ) -> Lifter:
     """The lifter to use after `run_stages`; test-time stages then know what they need of it, from source or `facts`."""
-    for stage in stages:
+    for stage in sorted(stages, key=lambda stage: stage.finishes_last):
         lifter = stage.finish(lifter)
     for stage in stages:
         if source is None:
@@ -232,6 +238,9 @@ def check_adaptation(
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"The stage {name} is given twice.")
+    learner = next((stage.name for stage in stages if stage.overrides("update")), "")
+    if learner and not any(stage.overrides("augment") for stage in stages):
+        raise ConfigError(f"{learner} learns from augmented windows, and no stage in stages= augments.")
 
 
 def check_source_free(stages: Sequence[type[Stage]]) -> None:

@@ -217,6 +217,21 @@ def test_another_run_in_the_folder_is_refused(tmp_path, config, seed, match):
         run_loop(Fit(), config, seed=seed, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"adapt": {"lr": 1e-3}}, "adapt.lr=0.01, not adapt.lr=0.001"),
+        ({}, "adapt.lr=0.01, not no adapt.lr"),
+        ({"adapt": {"lr": 1e-2}, "gpa": {"pool": "own"}}, "no gpa.pool, not gpa.pool=own"),
+    ],
+)
+def test_a_run_with_other_settings_is_refused(tmp_path, settings, match):
+    train(tmp_path, settings={"adapt": {"lr": 1e-2}})
+    train(tmp_path, settings={"adapt": {"lr": 1e-2}})
+    with pytest.raises(ConfigError, match=match):
+        train(tmp_path, settings=settings)
+
+
 def test_lost_metrics_are_refused(tmp_path):
     train(tmp_path)
     (tmp_path / "metrics.jsonl").write_bytes(b"")

@@ -94,6 +94,21 @@ def test_alone_it_needs_no_training(tiny_clips, small_lifter):
     assert not torch.equal(result.batch_norm1.running_mean, lifter.batch_norm1.running_mean)
 
 
+@pytest.mark.parametrize("averaging", ["ema", "mean_teacher"])
+def test_it_measures_what_averaging_gives_wherever_it_stands(tiny_clips, small_lifter, averaging):
+    source, target = tiny_clips
+    results = []
+    for names in (("gpa", "adabn", averaging), ("gpa", averaging, "adabn"), ("gpa", averaging)):
+        small = {"adabn": {"batches": 2, "batch_size": 8}}
+        stages = [create_stage(name, **small.get(name, {})) for name in names]
+        config = AdaptConfig(steps=3, batch_size=16)
+        results.append(adapt_lifter(small_lifter(), source, target.unlabelled(), stages, config).state_dict())
+    first, second, without = results
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["batch_norm1.running_mean"], without["batch_norm1.running_mean"])
+    assert torch.equal(first["w1.weight"], without["w1.weight"])
+
+
 def test_a_stage_that_was_not_prepared_gives_the_lifter_back(small_lifter):
     lifter = small_lifter()
     assert create_stage("adabn").finish(lifter) is lifter

@@ -48,6 +48,31 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_folder_with_another_adaptation_is_not_taken_for_this_one(tiny_clips, small_lifter, tmp_path):
+    adapt(tiny_clips, small_lifter(), ["gpa", "lpa"], folder=tmp_path)
+    adapt(tiny_clips, small_lifter(), ["gpa", "lpa"], folder=tmp_path)
+    for names, config, match in (
+        (["gpa"], CONFIG, "not stages="),
+        (["gpa", "lpa"], replace(CONFIG, lr=1e-5), "adapt.lr=0.001, not adapt.lr=1e-05"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            adapt(tiny_clips, small_lifter(), names, config=config, folder=tmp_path)
+
+
+class Learner(Stage):
+    """Learns, but from what nobody augments."""
+
+    name = "learner"
+
+    def update(self, step):
+        return {"loss": torch.zeros(())}
+
+
+def test_a_stage_that_learns_from_what_nobody_augments_is_refused(tiny_clips, small_lifter):
+    with pytest.raises(ConfigError, match="learner learns from augmented windows, and no stage"):
+        adapt(tiny_clips, small_lifter(), ["gpa"], extra=[Learner()])
+
+
 @pytest.mark.parametrize("names", [["gpa"], ["gpa", "lpa"], ["lpa", "gpa", "ema", "tto"], ["ema", "lpa"]])
 def test_stages_compose_in_any_order_and_numbers_stay_finite(tiny_clips, small_lifter, names):
     lifter = small_lifter()
