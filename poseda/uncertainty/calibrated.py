@@ -9,6 +9,7 @@ from torch import Tensor
 
 from poseda.data.clips import LabelledClips
 from poseda.engine.evaluate import scored_runs
+from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftedClips
 from poseda.metrics.calibration import Calibration, Density, Stated, evaluate_calibration, get_density
 from poseda.uncertainty.base import Estimator, Lifting, moving_joints
@@ -98,8 +99,15 @@ def fit_uncertainty(
     """Fit an estimator and its recalibration on clips of people that the lifter never saw.
 
     `trained_on` are clips that the lifter was trained on, for estimators that learn from more frames. `density` is the
-    law of the errors where the estimator has none of its own. Raises DataError for too few held-out frames.
+    law of the errors where the estimator has none of its own. Raises DataError for too few held-out frames, ConfigError
+    where such an estimator gets no clips of its own: fitted and recalibrated on the same frames, it would promise more
+    than it holds.
     """
+    if estimator.learns_from_training_clips and trained_on is None:
+        raise ConfigError(
+            f"{type(estimator).__name__} learns from clips of its own, beside those that it is recalibrated on: give "
+            "trained_on= the lifter's training clips, or a part of the held-out ones."
+        )
     estimator.fit(held_out, trained_on)
     law = get_density(estimator.density or density)
     sigma, covariance = estimator(held_out)

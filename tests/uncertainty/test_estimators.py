@@ -25,8 +25,8 @@ def made(name, lifter, **options):
     return cls(cls.Config(**options), lifter)
 
 
-def test_there_are_six_and_others_are_named():
-    assert list_estimators() == ("constant", "ensemble", "flip", "jitter", "own", "posthoc")
+def test_those_that_are_documented_are_found_and_others_are_named():
+    assert {"constant", "ensemble", "flip", "jitter", "own", "posthoc"} <= {*list_estimators()}
     with pytest.raises(ConfigError, match=r"no uncertainty 'fliip'\. Did you mean 'flip'"):
         estimator_class("fliip")
 

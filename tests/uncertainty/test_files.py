@@ -29,13 +29,18 @@ def path(tmp_path, lifter, seen):
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("method", ["temperature", "isotonic", "conformal"])
 def test_what_is_written_says_the_same_again(name, method, lifter, seen, tmp_path):
-    found = fit_uncertainty(made(name, lifter, **OPTIONS[name]), seen, recalibrate=method)
+    found = fit_uncertainty(made(name, lifter, **OPTIONS[name]), seen, seen, recalibrate=method)
     save_uncertainty(tmp_path / "u.safetensors", found, lifter, {})
     again = load_uncertainty(tmp_path / "u.safetensors", lifter)
     first, second = (u.of(seen, inflate=True) for u in (found, again))
     assert torch.equal(first.stated.sigma, second.stated.sigma)
     assert torch.equal(first.radius90(), second.radius90())
     assert first.score() == second.score()
+
+
+def test_an_estimator_that_learns_is_not_recalibrated_on_what_it_learned_from(lifter, seen):
+    with pytest.raises(ConfigError, match="give trained_on="):
+        fit_uncertainty(made("posthoc", lifter, steps=1), seen)
 
 
 def rewritten(path, change):

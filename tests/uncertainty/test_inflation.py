@@ -74,7 +74,7 @@ def test_the_root_is_certain_and_its_neighbours_keep_their_numbers(lifter, clips
     seen = noisy(lifter, clips, 20.0)
     for options in ({"loss": "uao"}, {"loss": "laplace"}):
         estimator = made("posthoc", lifter, hidden=8, steps=5, **options)
-        lifted = fit_uncertainty(estimator, seen).of(seen).lifted()
+        lifted = fit_uncertainty(estimator, seen, seen).of(seen).lifted()
         assert lifted.radius90 is not None and lifted.sigma is not None
         assert bool((lifted.radius90[:, 0] == 0).all()) and bool((lifted.sigma[:, 0] == 1).all())
         assert bool((lifted.radius90[:, 1:] > 0).all()) and torch.equal(lifted.poses, seen.lifted.poses)
