@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -185,6 +186,20 @@ def test_no_gradient_is_summed_by_threads_in_random_order(tiny_clips, small_lift
     monkeypatch.setattr(torch.Tensor, "backward", noted)
     make_task(tiny_clips, small_lifter(), name).step(0)
     assert "IndexSelectBackward0" in nodes and "IndexBackward0" not in nodes
+
+
+def test_windows_that_daf_dg_cannot_show_weigh_nothing_and_look_as_recorded(tiny_clips, small_lifter):
+    """BatchNorm sees them all the same."""
+    task = make_task(tiny_clips, small_lifter(), "daf_dg")
+    stage, batch = task.stages[0], task.sources.draw(8, draws())
+    moved = batch.poses.clone()
+    moved[:5, ..., 2] = -1000.0  # behind the camera
+    step = SimpleNamespace(lifter=task.lifter, generator=draws(3))
+    shown = stage._windows(step, moved, batch.poses, batch.cameras)
+    step = SimpleNamespace(lifter=task.lifter, generator=draws(3))
+    recorded = stage._windows(step, batch.poses, batch.poses, batch.cameras)
+    torch.testing.assert_close(shown.keypoints, recorded.keypoints)
+    assert shown.weight.tolist() == [0.0] * 5 + recorded.weight.tolist()[5:]
 
 
 @pytest.mark.parametrize("name", ["poseaug", "adaptpose", "daf_dg"])

@@ -186,7 +186,7 @@ class DAFDG(Stage):
         """Inner on source and outer on weak, then inner on weak and outer on strong."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * 0.5 * (1 + math.cos(math.pi * step.index / step.steps))
-        windows = {name: self._windows(step, made.detach(), cameras) for name, made in poses.items()}
+        windows = {name: self._windows(step, made.detach(), poses["source"], cameras) for name, made in poses.items()}
         scalars: dict[str, Tensor] = {}
         for inner, outer in (("source", "weak"), ("weak", "strong")):
             gradients, first, second = meta_gradients(
@@ -200,12 +200,14 @@ class DAFDG(Stage):
             scalars |= {f"loss_{inner}": first, f"loss_{outer}": second}
         return scalars
 
-    def _windows(self, step: Step, poses: Tensor, cameras: Camera) -> Windows:
-        """Windows (B, T, J, 3) mm as the lifter learns from them, a random half mirrored; unseen ones weigh 0."""
-        keypoints = project_screen(poses, cameras)
-        seen = inside_image(poses, keypoints)
-        keypoints, poses = windows_in_view(step.lifter, poses, cameras, keypoints)
-        keypoints = torch.where(seen.view(-1, 1, 1, 1), keypoints, torch.zeros_like(keypoints))
+    def _windows(self, step: Step, poses: Tensor, recorded: Tensor, cameras: Camera) -> Windows:
+        """Windows (B, T, J, 3) mm as the lifter learns from them, a random half mirrored.
+
+        Unseen ones weigh 0 and are as recorded: BatchNorm normalises by them all the same.
+        """
+        seen = inside_image(poses, project_screen(poses, cameras))
+        poses = torch.where(seen.view(-1, 1, 1, 1), poses, recorded)
+        keypoints, poses = windows_in_view(step.lifter, poses, cameras, project_screen(poses, cameras))
         draw = torch.rand(len(poses), generator=step.generator, device=step.generator.device)
         mirrored = mirror_batch(
             keypoints, training_targets(poses, step.lifter), (draw < 0.5).to(poses.device), step.lifter
