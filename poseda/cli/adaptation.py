@@ -245,7 +245,7 @@ class _Adaptation:
         """What test-time stages need of the source, for the card of the adapted lifter: as the stages had recast it."""
         if self.adapted_from is None:
             return self.facts
-        some = self.adapted_from.subsample(max(self.adapted_from.num_frames // FACTS_FRAMES, 1))
+        some = self.adapted_from.spread(FACTS_FRAMES, lifter.frames)
         return measure_facts(lifter, some, self.adapted_from)
 
     def _write(self, lifter: Lifter) -> None:

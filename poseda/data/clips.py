@@ -128,6 +128,15 @@ class Clips:
         place = torch.arange(self.num_frames, device=self.bounds.device) - self.bounds[self.sequence_index]
         return self if every == 1 else self._take(place % every == 0)._derive(fps=self.fps / every)
 
+    def spread(self, most: int, window: int) -> Self:
+        """At most about `most` frames of all parts: every n-th, or for lifters of longer windows whole sequences, cut
+        where they are still too many, so that frames keep their neighbours."""
+        every = -(-self.num_frames // most)
+        if window == 1:
+            return self.subsample(every)
+        chosen = {id(sequence) for sequence in self.sequences[::every]}
+        return self.select(lambda sequence: id(sequence) in chosen).limit(most)
+
     def limit(self, max_frames: int) -> Self:
         """At most `max_frames` frames: every sequence keeps its first part, all cut by the same ratio."""
         return self if max_frames >= self.num_frames else self._take(self.within_limit(max_frames))

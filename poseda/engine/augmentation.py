@@ -13,7 +13,7 @@ from poseda.data.clips import LabelledClips
 from poseda.data.noise import Seen, noisy_keypoints
 from poseda.data.views import NEAREST_MM
 from poseda.errors import ConfigError
-from poseda.geometry.camera import Camera, has_pose, vertical
+from poseda.geometry.camera import Camera, has_extrinsics, vertical
 from poseda.geometry.rotations import rotate_about_axis
 
 
@@ -32,7 +32,7 @@ class Augmentation:
                 f"train.rotate and train.noise start from exact 2D, and {about.name} carries {about.keypoints}: "
                 "leave them out, or take the exact 2D (source.noise=none)."
             )
-        if rotate and not bool(has_pose(clips.cameras).all()):
+        if rotate and not bool(has_extrinsics(clips.cameras).all()):
             raise ConfigError(
                 f"train.rotate=true turns people about the world's vertical, and a camera of {about.name} has no pose "
                 "in the world: leave it out, or prepare the data with extrinsics."

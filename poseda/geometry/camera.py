@@ -10,6 +10,7 @@ from torch import Tensor
 
 from poseda.errors import ShapeError
 from poseda.geometry.rotations import rotate
+from poseda.skeleton import constant_tensor
 
 _SHAPES: dict[str, tuple[int, ...]] = {"radial": (3,), "tangential": (2,), "R": (3, 3), "t": (3,)}
 _NEWTON_STEPS = 5
@@ -222,12 +223,6 @@ def _per_camera(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(values.shape[0], *(1,) * extra, *values.shape[1:]) if extra > 0 else values
 
 
-def has_extrinsics(cameras: Camera) -> Tensor:
-    """(N,) bool: the camera is somewhere, and not in the world's origin by default."""
-    eye = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
-    return (eye != cameras.R).flatten(1).any(-1) | (cameras.t != 0).any(-1)
-
-
 def project_frames(cameras: Camera, points: Tensor, chunk: int = 8192) -> Tensor:
     """Pixels of many frames, a piece at a time: (F, ..., 3) mm in the camera frame -> (F, ..., 2) px, without gradient.
 
@@ -243,16 +238,22 @@ def project_frames(cameras: Camera, points: Tensor, chunk: int = 8192) -> Tensor
     return pixels
 
 
-def has_pose(cameras: Camera) -> Tensor:
-    """(N,) bool: cameras that know how they stand in the world; one with R = 1 has never been told."""
+def has_extrinsics(cameras: Camera) -> Tensor:
+    """(N,) bool: cameras that know how they stand in the world. One with R = 1 has not been told, or its world is that
+    of a camera, whose z is no vertical."""
     straight = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
     return (cameras.R - straight).abs().amax((1, 2)) >= 1e-6
 
 
 def vertical(cameras: Camera) -> Tensor:
-    """(N, 3) unit vectors that point up, in camera axes: the world's z, or -y for a camera without a pose."""
-    known = has_pose(cameras).unsqueeze(-1)
-    return torch.where(known, cameras.R[:, :, 2], cameras.R.new_tensor([0.0, -1.0, 0.0]))
+    """(N, 3) unit vectors that point up, in camera axes: the world's z, or -y for a camera without extrinsics."""
+    return world_axes(cameras)[:, :, 2]
+
+
+def world_axes(cameras: Camera) -> Tensor:
+    """(N, 3, 3) world to camera, world z up; a camera without extrinsics is taken to stand level."""
+    level = constant_tensor((1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 1.0, 0.0), cameras.dtype, cameras.device)
+    return torch.where(has_extrinsics(cameras)[:, None, None], cameras.R, level.view(3, 3))
 
 
 def normalise_screen(pixels: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor:

@@ -19,7 +19,7 @@ from poseda.lifters.tiling import Merge
 from poseda.lifters.tiling import lifting_batches as lifting_batches
 from poseda.lifters.views import Seen
 from poseda.lifters.views import fill_missing as fill_missing
-from poseda.skeleton import Skeleton
+from poseda.skeleton import Skeleton, constant_tensor
 
 Run = Callable[[Tensor, Tensor], LifterOutput]
 
@@ -130,12 +130,14 @@ def screen_keypoints(clips: LabelledClips | UnlabelledClips) -> Tensor:
 
 def mirror_keypoints(keypoints: Tensor, skeleton: Skeleton, signs: tuple[float, ...] = (-1.0, 1.0)) -> Tensor:
     """Mirrored person in a mirrored image: (..., J, C) -> same; signs (C,) are a lifter's `mirror_signs`."""
-    return keypoints.index_select(-2, skeleton.mirror_index(keypoints)) * keypoints.new_tensor(signs)
+    flip = constant_tensor(signs, keypoints.dtype, keypoints.device)
+    return keypoints.index_select(-2, skeleton.mirror_index(keypoints)) * flip
 
 
 def mirror_poses(poses: Tensor, skeleton: Skeleton) -> Tensor:
     """Mirrored person: (..., J, 3) camera axes -> same."""
-    return poses.index_select(-2, skeleton.mirror_index(poses)) * poses.new_tensor([-1.0, 1.0, 1.0])
+    flip = constant_tensor((-1.0, 1.0, 1.0), poses.dtype, poses.device)
+    return poses.index_select(-2, skeleton.mirror_index(poses)) * flip
 
 
 def mean_of_both(plain: LifterOutput, mirrored: LifterOutput, skeleton: Skeleton) -> tuple[Tensor, Tensor | None]:

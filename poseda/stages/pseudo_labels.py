@@ -32,7 +32,7 @@ from poseda.data.clips import UnlabelledClips
 from poseda.errors import ConfigError, DataError, choose
 from poseda.geometry.bones import bone_lengths
 from poseda.geometry.boxes import box_scale
-from poseda.geometry.camera import Camera
+from poseda.geometry.camera import Camera, world_axes
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate, yaw_matrix
 from poseda.lifters.base import Lifter
@@ -114,14 +114,6 @@ def body_frame(poses: Tensor, joints: tuple[int, int, int, int]) -> tuple[Tensor
 def _unit(vector: Tensor) -> tuple[Tensor, Tensor]:
     length: Tensor = vector.square().sum(-1).clamp_min(1e-12).sqrt()
     return vector / length.unsqueeze(-1), length
-
-
-def world_axes(cameras: Camera) -> Tensor:
-    """(N, 3, 3) world to camera, world z up; a camera without extrinsics is taken to stand level."""
-    eye = torch.eye(3, dtype=cameras.dtype, device=cameras.device)
-    known = (eye != cameras.R).flatten(1).any(-1) | (cameras.t != 0).any(-1)
-    level = torch.stack([eye[0], -eye[2], eye[1]])
-    return torch.where(known[:, None, None], cameras.R, level)
 
 
 def heading(frames: Tensor) -> Tensor:
@@ -244,12 +236,17 @@ class PseudoLabels(Stage):
         return product(product(there, yaw_matrix(angle)), here.mT), exists
 
     @torch.no_grad()
-    def after_step(self, lifter: Lifter) -> None:
-        """Label the target again every `refresh` steps; a lifter that gives no label leaves the old ones."""
+    def after_step(self, lifter: Lifter) -> Mapping[str, Tensor] | None:
+        """Label the target again every `refresh` steps and say how many labels there are; a lifter that gives none (0)
+        leaves the old ones."""
         self.steps += 1
-        if self.config.refresh and self.steps % self.config.refresh == 0:
-            with suppress(DataError):
-                self._label(lifter)
+        if not self.config.refresh or self.steps % self.config.refresh:
+            return None
+        made = 0
+        with suppress(DataError):
+            self._label(lifter)
+            made = 0 if self.labels is None else len(self.labels.roots)
+        return {"made": torch.tensor(float(made))}
 
     def state_dict(self) -> dict[str, Any]:
         """The labels and the number of steps behind them."""

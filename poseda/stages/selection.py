@@ -78,7 +78,7 @@ class Selector:
             raise ConfigError("Model selection takes no labelled target: give target.unlabelled().")
         self.lifter = lifter
         self.finishing = [stage for stage in stages if stage.overrides("finish")]
-        self.target = spread_frames(target, lifter.frames, TARGET_FRAMES)
+        self.target = target.spread(TARGET_FRAMES, lifter.frames)
         self.keypoints, poses = windows_in_view(lifter, aligned.poses, aligned.cameras)
         self.poses = training_targets(poses, lifter)
         self.weight = aligned.weight
@@ -137,12 +137,3 @@ def criterion(values: Mapping[str, float], first: Mapping[str, float]) -> float:
     if any(name not in values for name in known) or not known:
         return math.inf
     return sum(values[name] / first[name] for name in known) / len(known)
-
-
-def spread_frames(clips: UnlabelledClips, window: int, most: int) -> UnlabelledClips:
-    """At most about `most` frames of all parts of `clips`: every n-th frame, or for longer windows whole sequences."""
-    every = -(-clips.num_frames // most)
-    if window == 1:
-        return clips.subsample(every)
-    chosen = {id(sequence) for sequence in clips.sequences[::every]}
-    return clips.select(lambda sequence: id(sequence) in chosen).limit(most)

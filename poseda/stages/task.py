@@ -123,9 +123,7 @@ class AdaptTask:
             losses = self.fitting.fit(index, *fitted, self.generator, addition)
         else:
             losses = self.fitting.fit(index, *fitted, self.generator)
-        for stage in self.stages:
-            stage.after_step(self.lifter)
-        return {**losses, "dropped": 1 - batch.weight.mean(), **scalars}
+        return {**losses, "dropped": 1 - batch.weight.mean(), **scalars, **self._after_step()}
 
     def _step_on_target(self, index: int) -> Mapping[str, Tensor]:
         """A step without source clips: the lifter learns what the stages ask of it on the target, and nothing else."""
@@ -134,9 +132,12 @@ class AdaptTask:
         poses = nothing.new_zeros(*nothing.shape[:-1], 3)
         addition = self._addition(index, nothing, poses, nothing.new_zeros(0), target)
         losses = self.fitting.fit_addition(index, addition)
-        for stage in self.stages:
-            stage.after_step(self.lifter)
-        return losses
+        return {**losses, **self._after_step()}
+
+    def _after_step(self) -> dict[str, Tensor]:
+        """Let the stages look at the lifter, and what they say of it."""
+        said = {stage.name: stage.after_step(self.lifter) or {} for stage in self.stages}
+        return {f"{name}_{key}": value for name, values in said.items() for key, value in values.items()}
 
     def _augment(self, batch: SourceBatch) -> SourceBatch:
         """The batch with its last windows changed by the augmenting stages, in their order."""

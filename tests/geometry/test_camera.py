@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from poseda.errors import ShapeError
-from poseda.geometry.camera import Camera, denormalise_screen, normalise_screen, project_frames
+from poseda.geometry.camera import (
+    Camera,
+    denormalise_screen,
+    has_extrinsics,
+    normalise_screen,
+    project_frames,
+    vertical,
+    world_axes,
+)
 from poseda.geometry.rigs import list_rigs, load_rig
 
 F64 = torch.float64
@@ -203,3 +211,15 @@ def test_many_frames_are_projected_a_piece_at_a_time_to_the_same_pixels(count):
     cameras = Camera.create(fx=focal, **rest)
     whole = (cameras.expand(25) if count == 1 else cameras).project(points)
     torch.testing.assert_close(project_frames(cameras, points, chunk=7), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("t", [0.0, 1000.0])
+def test_a_camera_that_was_not_told_how_it_stands_is_taken_to_stand_level(t):
+    unknown = Camera.create(fx=1000.0, fy=1000.0, cx=500.0, cy=500.0, width=1000.0, height=1000.0, t=[[0.0, t, 0.0]])
+    assert not bool(has_extrinsics(unknown))
+    assert vertical(unknown)[0].tolist() == [0.0, -1.0, 0.0]
+    assert torch.linalg.det(world_axes(unknown)[0]) == pytest.approx(1.0)
+    known = load_rig("h36m").cameras
+    assert bool(has_extrinsics(known).all())
+    assert torch.equal(world_axes(known), known.R)
+    assert torch.equal(vertical(known), known.R[:, :, 2])

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from poseda.engine.facts import SourceFacts
 from poseda.errors import ConfigError
 from poseda.lifters.inference import LiftedClips
 from poseda.stages.hypotheses import Hypotheses, HypothesesConfig
 from poseda.stages.hypotheses.flow import ErrorFlow, FlowConfig
+from poseda.stages.pipeline import adapt_lifter
 from poseda.uncertainty.base import Lifting
 from tests.cli.conftest import labelled_clips
 
@@ -64,7 +64,7 @@ def test_a_stage_draws_from_it_and_says_where_it_cannot(lifter, source_domain, t
     with pytest.raises(ConfigError, match="not fitted"):
         stage.refine(lifter, clips, seen.lifted)
     with pytest.raises(ConfigError, match="give source=NAME"):
-        stage.calibrate_without_source(lifter, SourceFacts())
+        adapt_lifter(lifter, None, clips, [Hypotheses(config)])
     stage.calibrate(lifter, source_domain.train.limit(200))
     drawn = stage.flow.draw(seen, 4, torch.Generator().manual_seed(3))
     expected = torch.cat([seen.lifted.poses[:, None], drawn], 1).mean(1)

@@ -16,7 +16,6 @@ from poseda.engine.checkpoint import load_state
 from poseda.engine.loop import LoopConfig
 from poseda.engine.supervised import TrainConfig, train_lifter
 from poseda.errors import ConfigError, DataError
-from poseda.geometry.camera import Camera
 from poseda.geometry.rigs import load_rig
 from poseda.geometry.rotations import geodesic_distance
 from poseda.lifters import create_lifter
@@ -32,7 +31,6 @@ from poseda.stages.pseudo_labels import (
     body_frame,
     make_labels,
     trunk,
-    world_axes,
 )
 from tests.stages.waiting import Waiting
 
@@ -269,15 +267,6 @@ def test_vertical_keeps_the_lean_towards_the_vertical_and_takes_the_heading(worl
     assert float(apart.abs().max()) < 1e-3
 
 
-def test_a_camera_without_extrinsics_is_taken_to_stand_level():
-    unknown = Camera.create(fx=1000.0, fy=1000.0, cx=500.0, cy=500.0, width=1000.0, height=1000.0)
-    up = world_axes(unknown)[0] @ torch.tensor([0.0, 0.0, 1.0])
-    assert up.tolist() == [0.0, -1.0, 0.0]
-    assert torch.linalg.det(world_axes(unknown)[0]) == pytest.approx(1.0)
-    known = load_rig("h36m").cameras
-    assert torch.equal(world_axes(known), known.R)
-
-
 def test_only_a_share_is_moved_and_the_rest_stays_as_it_was(world):
     stage, _ = prepared(world, share=0.3)
     source, target = drawn(world, count=2000)
@@ -327,8 +316,9 @@ def test_labels_are_made_again_by_the_lifter_as_it_is_then(world, trained):
     stage, _ = prepared(world, refresh=3)
     before, other = stage.labels, trained().train()
     for step in range(1, 7):
-        stage.after_step(other)
+        said = stage.after_step(other)
         assert (stage.labels is before) == (step < 3)
+        assert said == ({"made": len(stage.labels.roots)} if step % 3 == 0 else None)
     assert other.training
     fixed, _ = prepared(world, refresh=0)
     before = fixed.labels
@@ -337,10 +327,10 @@ def test_labels_are_made_again_by_the_lifter_as_it_is_then(world, trained):
     assert fixed.labels is before
 
 
-def test_a_lifter_that_has_gone_wrong_leaves_the_labels_that_there_are(world):
+def test_a_lifter_that_has_gone_wrong_leaves_the_labels_that_there_are_and_the_log_says_so(world):
     stage, _ = prepared(world, refresh=1)
     before = stage.labels
-    stage.after_step(Knowing(world[1], factor=0.0))
+    assert stage.after_step(Knowing(world[1], factor=0.0)) == {"made": 0}
     assert stage.labels is before
 
 

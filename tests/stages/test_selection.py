@@ -19,7 +19,7 @@ from poseda.lifters.inference import lift_clips
 from poseda.metrics.label_free import reprojection_error
 from poseda.stages import create_stage, pipeline
 from poseda.stages.pipeline import AdaptConfig, AdaptTask, adapt_and_select, adapt_lifter, finish_selected
-from poseda.stages.selection import Selector, criterion, spread_frames
+from poseda.stages.selection import Selector, criterion
 
 CONFIG = AdaptConfig(steps=8, batch_size=16, log_every=2, select_every=2)
 
@@ -109,11 +109,11 @@ def test_a_look_at_nothing_that_can_be_measured_is_never_chosen_and_never_logged
 
 
 def test_frames_are_spread_and_windows_stay_whole(make_clips):
-    clips = make_clips(sequences=8, frames=12).unlabelled()
-    assert spread_frames(clips, 1, 1000).num_frames == 96
-    thinned = spread_frames(clips, 1, 30)
+    clips = make_clips(sequences=8, frames=12)
+    assert clips.spread(1000, 1).num_frames == 96
+    thinned = clips.unlabelled().spread(30, 1)
     assert len(thinned.sequences) == 8 and thinned.num_frames == 24
-    pieces = spread_frames(clips, 9, 40)
+    pieces = clips.spread(40, 9)
     assert [sequence.name for sequence in pieces.sequences] == ["clip0", "clip3", "clip6"]
     assert pieces.num_frames == 36
     assert pieces.fps == clips.fps

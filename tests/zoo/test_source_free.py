@@ -54,6 +54,13 @@ def test_the_command_adapts_a_source_model_without_its_source(capsys: Any) -> No
     assert (folder / "plots" / "domain_gap.png").is_file()
 
 
+def test_other_test_time_stages_work_without_its_source_too(capsys: Any) -> None:
+    words = [f"source_model={MODEL}", *TARGET, "stages=[iso,hypotheses]", "hypotheses.draws=1"]
+    assert adapt.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "\n+ ISO (online) " in printed and "\n+ hypotheses " in printed
+
+
 def test_the_preset_measures_people_beside_those_of_the_card(capsys: Any) -> None:
     words = [f"source_model={MODEL}", "target=3dhp", "target.max_frames=6000", "threads=1", *SHORT]
     assert adapt.main([*words, "experiment=source_free", "rows=last"]) == 0
@@ -71,6 +78,8 @@ def test_the_preset_measures_people_beside_those_of_the_card(capsys: Any) -> Non
         (["stages=[tto]", "lifter=semgcn"], "brings its own lifter: leave lifter=semgcn out"),
         (["stages=[tto]", "checkpoint=x.safetensors"], "name two lifters"),
         (["stages=[mean_teacher]", "adapt.select_every=2", *SHORT], "select_every judges by source error too"),
+        (["stages=[iso]", "iso.weight_adversarial=0.1"], "trains a discriminator on source clips: give source=NAME"),
+        (["stages=[hypotheses]", "hypotheses.flow=4"], "learns the lifter's errors from source clips"),
     ],
 )
 def test_what_needs_a_source_is_refused_in_one_line(words: list[str], said: str, capsys: Any) -> None:
@@ -124,7 +133,7 @@ def test_source_model_implies_no_source_unless_one_is_given() -> None:
 
 def test_a_stage_says_whether_it_needs_the_source() -> None:
     free = {name for name in list_stages() if not stage_class(name).needs_source}
-    assert {"tto", "adabn", "ema", "mean_teacher"} <= free
+    assert {"tto", "adabn", "ema", "mean_teacher", "iso", "hypotheses"} <= free
     assert not free & {"gpa", "lpa", "pseudo_labels", "coral", "mmd", "dann", "poseaug", "adaptpose"}
 
 

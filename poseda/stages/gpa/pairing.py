@@ -91,8 +91,8 @@ def assign(cost: Tensor) -> Tensor:
 
     Sinkhorn's iteration (Cuturi 2013) gives the plan, pairs that are each other's best in it are taken, and pairs of
     rows swap columns while that saves cost. Measured against SciPy's exact assignment: 0.2 % above it for 512 windows
-    of motion capture, at most 2 % for points in 2 to 4 dimensions, 20 % for 128 rows of uniform noise. 40 ms on one CPU
-    thread for 512 windows. No result waits for the device; the exact solver would copy each batch to the CPU.
+    of motion capture, up to 4 % for points in 2 to 4 dimensions, up to 50 % for 128 rows of uniform noise. 40 ms on one
+    CPU thread for 512 windows. No result waits for the device; the exact solver would copy each batch to the CPU.
     """
     match = one_to_one(sinkhorn(cost))
     return swap_columns(cost, match)

@@ -35,7 +35,7 @@ from poseda.uncertainty.base import Lifting
 CHUNK = 4096
 """Frames that are aggregated at once."""
 FLOW_FRAMES = 200_000
-"""About how many frames of the source a flow learns from, at most twice as many."""
+"""At most about so many frames of the source a flow learns from."""
 
 
 @runtime_checkable
@@ -90,6 +90,7 @@ class Hypotheses(Stage):
     Config = HypothesesConfig
     name = "hypotheses"
     label = "hypotheses"
+    needs_source = False
 
     def __init__(self, config: HypothesesConfig | None = None, *, seed: int = 0) -> None:
         """`seed` draws the noise; in a pipeline it is the run's."""
@@ -98,8 +99,11 @@ class Hypotheses(Stage):
         self.flow: ErrorFlow | None = None
 
     def prepare(self, setting: Setting) -> str:
-        """Open the ensemble before anything is trained, and take the run's seed."""
+        """Open the ensemble before anything is trained, and take the run's seed. Raises ConfigError for a flow where
+        there is no source."""
         self.seed = setting.seed
+        if setting.clips is None:
+            self._refuse_flow()
         self._open(setting.lifter)
         count = len(self.config.checkpoints) + self.config.draws + self.config.flow
         return f"{1 + count} hypotheses, and what the lifter itself may offer, by {self.config.how}"
@@ -110,10 +114,13 @@ class Hypotheses(Stage):
             config = self.config
             wanted = FlowConfig(hidden=config.flow_hidden, steps=config.flow_steps, spread=config.flow_spread)
             self.flow = ErrorFlow(wanted, lifter, self.seed)
-            self.flow.fit(Lifting.of(lifter, source.subsample(max(source.num_frames // FLOW_FRAMES, 1))))
+            self.flow.fit(Lifting.of(lifter, source.spread(FLOW_FRAMES, lifter.frames)))
 
     def calibrate_without_source(self, lifter: Lifter, facts: SourceFacts) -> None:
         """Everything but a flow does without. Raises ConfigError."""
+        self._refuse_flow()
+
+    def _refuse_flow(self) -> None:
         if self.config.flow:
             raise ConfigError("hypotheses.flow learns the lifter's errors from source clips: give source=NAME.")
 
@@ -133,7 +140,7 @@ class Hypotheses(Stage):
                 several, clips.keypoints[rows], clips.confidence[rows], clips.cameras_at(rows),
                 how=config.how, per=config.per, top=config.top, temperature=config.temperature,  # type: ignore[arg-type]
             )  # fmt: skip
-        return LiftedClips(poses, lifted.sigma, lifted.covariance)
+        return replace(lifted, poses=poses)
 
     def _hypotheses(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> Iterator[Tensor]:
         """Poses (F, h, J, 3) mm."""

@@ -25,7 +25,7 @@ def train_critic(
 
     LSGAN, on at most 4,096 source frames; the lifter stays as it is. Weights and draws come from `seed` alone.
     """
-    clips = source.unlabelled().subsample(max(source.num_frames // FRAMES, 1))
+    clips = source.unlabelled().spread(FRAMES, lifter.frames)
     poses = lift_clips(lifter, clips).poses
     cameras = clips.cameras_at(torch.arange(clips.num_frames, device=poses.device))
     root, valid = root_from_keypoints(poses, cameras.unproject(clips.keypoints), clips.confidence)

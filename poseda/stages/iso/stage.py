@@ -18,12 +18,13 @@ SimpleBaseline). The frames of a group learn together and share one copy of the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.engine.facts import SourceFacts
 from poseda.errors import ConfigError, choose
 from poseda.lifters.base import Lifter, evaluation_mode
 from poseda.lifters.inference import LiftedClips
@@ -103,6 +104,7 @@ class ISO(Stage):
 
     Config = ISOConfig
     name = "iso"
+    needs_source = False
 
     def __init__(self, config: ISOConfig | None = None, *, seed: int = 0) -> None:
         """`seed` draws the turns; in a pipeline it is the run's."""
@@ -115,8 +117,10 @@ class ISO(Stage):
         return f"ISO ({self.config.mode})"
 
     def prepare(self, setting: Setting) -> str:
-        """Take the run's seed; say what moves."""
+        """Take the run's seed; say what moves. Raises ConfigError for a discriminator where there is no source."""
         self.seed = setting.seed
+        if setting.clips is None:
+            self._refuse_critic()
         names = moving_names(setting.lifter, self.config.weights)
         values = dict(setting.lifter.named_parameters())
         count = sum(values[name].numel() for name in names)
@@ -131,6 +135,17 @@ class ISO(Stage):
                 lifter, source, steps=config.critic_steps, yaw=config.yaw, tilt=config.tilt, seed=self.seed
             )
 
+    def calibrate_without_source(self, lifter: Lifter, facts: SourceFacts) -> None:
+        """Everything but a discriminator does without. Raises ConfigError."""
+        self._refuse_critic()
+
+    def _refuse_critic(self) -> None:
+        if self.config.weight_adversarial > 0:
+            raise ConfigError(
+                f"iso.weight_adversarial={self.config.weight_adversarial:g} trains a discriminator on source clips: "
+                "give source=NAME, or iso.weight_adversarial=0."
+            )
+
     def refine(self, lifter: Lifter, clips: UnlabelledClips, lifted: LiftedClips) -> LiftedClips:
         """Poses of the lifter that learned on the clips' 2D; sigma stays that of the first prediction."""
         config = self.config
@@ -143,7 +158,7 @@ class ISO(Stage):
         with evaluation_mode(lifter):
             for part, change in run(learner, clips, groups):
                 poses[part.frames[part.kept]] += change[part.kept].to(poses)
-        return LiftedClips(poses, lifted.sigma, lifted.covariance)
+        return replace(lifted, poses=poses)
 
     def _vanilla(self, learner: Learner, clips: UnlabelledClips, groups: Groups) -> Iterator[tuple[Groups, Tensor]]:
         """Groups (C, ...) and what learning changed, (C, G, L, J, 3) mm; each from the trained weights."""

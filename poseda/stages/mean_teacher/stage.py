@@ -202,7 +202,7 @@ class MeanTeacher(Stage):
         self.teacher.load_state_dict(state["teacher"])
         self.steps = int(state["steps"])
         if self.recall is not None:
-            self.recall.poses = state["poses"]
+            self.recall.poses = state["poses"].to(self.recall.poses)
 
 
 def ramp_up(index: int, length: float) -> float:

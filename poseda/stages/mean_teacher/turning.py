@@ -12,6 +12,7 @@ from poseda.geometry.camera import vertical
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate, rotate_about_axis
 from poseda.lifters.base import Lifter
+from poseda.skeleton import constant_tensor
 
 NEAREST_MM = 300.0
 """A turned pose that comes nearer to the camera is not used."""
@@ -27,7 +28,7 @@ def place_poses(pose: Tensor, target: TargetBatch, residual: float) -> tuple[Ten
     seen = visible.to(pose.dtype)
     root, valid = root_from_keypoints(pose, target.cameras.unproject(keypoints), seen)
     place = pose + root.unsqueeze(-2)
-    place = torch.where(valid[..., None, None], place, place.new_tensor([0.0, 0.0, 1000.0]))
+    place = torch.where(valid[..., None, None], place, constant_tensor((0.0, 0.0, 1000.0), place.dtype, place.device))
     distance = torch.where(visible, (target.cameras.project(place) - keypoints).norm(dim=-1), 0.0)
     box = box_scale(keypoints, visible)
     usable = (valid & (box > 1.0) & (visible.sum(-1) >= MINIMUM_VISIBLE)).all(1)

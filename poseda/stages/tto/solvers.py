@@ -89,7 +89,7 @@ def gauss_newton(objective: Objective, config: TTOConfig, radius: Tensor | None)
     reweighted least squares); without coupling terms the system is 3x3 for each joint, and solved in closed form.
     """
     seen = objective.seen
-    together = config.weight_bones > 0 or config.weight_jerk > 0 or config.root == "clip"
+    together = config.weight_bones > 0 or config.weight_jerk > 0 or config.root in ("clip", "ground")
     unit = seen.clip if together else torch.arange(len(seen.pose), device=seen.pose.device)
     units = seen.clips if together else len(seen.pose)
     total = _Total(unit, units) if together else None

@@ -81,7 +81,7 @@ class TTO(Stage):
 
     def calibrate(self, lifter: Lifter, source: LabelledClips) -> None:
         """Of the source: each joint's mean error where the lifter has no scale head, bones, main directions."""
-        clips = source.subsample(max(source.num_frames // CALIBRATION_FRAMES, 1))
+        clips = source.spread(CALIBRATION_FRAMES, lifter.frames)
         if not lifter.has_sigma:
             relative = clips.poses - clips.poses[:, lifter.skeleton.root, None]
             self.joint_sigma = (lift_clips(lifter, clips).poses - relative).norm(dim=-1).mean(0).clamp_min(1.0)

@@ -14,7 +14,8 @@ from poseda.errors import ConfigError
 from poseda.geometry.camera import normalise_screen
 from poseda.geometry.rigs import load_rig
 from poseda.lifters import create_lifter
-from poseda.lifters.inference import LiftedClips, lift_clips
+from poseda.lifters.inference import lift_clips
+from poseda.stages.hypotheses import Hypotheses, HypothesesConfig
 from poseda.stages.iso import ISO, ISOConfig
 from poseda.stages.iso.copies import Copies, moving_names
 from poseda.stages.iso.critic import train_critic
@@ -282,10 +283,12 @@ def test_missing_joints_pull_at_nothing_whatever_number_stands_there(people, lif
     assert bool(found[0].isfinite().all())
 
 
-def test_sigma_stays_and_a_missing_discriminator_is_said(people, lifter):
-    lifted = lift_clips(lifter, people)
-    refined = ISO(CYCLE).refine(lifter, people.unlabelled(), LiftedClips(lifted.poses, lifted.sigma))
-    assert refined.sigma is lifted.sigma
+def test_uncertainty_stays_and_a_missing_discriminator_is_said(people, lifter):
+    lifted = replace(lift_clips(lifter, people), sigma=torch.ones(people.num_frames, 17))
+    lifted = replace(lifted, radius90=2 * lifted.sigma)
+    for stage in (ISO(CYCLE), Hypotheses(HypothesesConfig(draws=1))):
+        refined = stage.refine(lifter, people.unlabelled(), lifted)
+        assert refined.sigma is lifted.sigma and refined.radius90 is lifted.radius90
     with pytest.raises(ConfigError, match="no discriminator yet"):
         ISO(ISOConfig(weight_adversarial=0.1)).refine(lifter, people.unlabelled(), lifted)
 

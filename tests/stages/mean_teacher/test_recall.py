@@ -98,3 +98,6 @@ def test_what_is_recalled_is_lifted_anew_and_kept_with_the_state(moving):
     again.prepare(setting)
     again.load_state_dict(stage.state_dict())
     assert torch.equal(again.recall.poses, stage.recall.poses)
+    again.recall.poses = again.recall.poses.to("meta")  # a checkpoint is read on the CPU, whatever the run's device
+    again.load_state_dict(stage.state_dict())
+    assert again.recall.poses.device.type == "meta"

@@ -147,6 +147,16 @@ def test_a_larger_sigma_lets_a_joint_move_further(people, lifter):
     assert float(moved[8:].min()) > 5 * float(moved[1:8].max())
 
 
+def test_a_temporal_lifters_error_is_measured_in_windows_of_neighbours(make_clips, monkeypatch):
+    clips = make_clips(sequences=8, frames=12)
+    lifter = create_lifter("videopose3d", seed=0, frames=9, channels=8, sigma=False).eval()
+    monkeypatch.setattr("poseda.stages.tto.stage.CALIBRATION_FRAMES", 40)
+    stage = TTO()
+    stage.calibrate(lifter, clips)
+    errors = (lift_clips(lifter, clips).poses - relative(clips)).norm(dim=-1).view(8, 12, -1)[[0, 3, 6]]
+    torch.testing.assert_close(stage.joint_sigma, errors.mean((0, 1)).clamp_min(1.0))
+
+
 def test_without_a_scale_head_sigma_is_each_joints_mean_error_on_the_source(people, small_lifter):
     lifter = small_lifter(sigma=False).double().eval()
     stage = TTO()
