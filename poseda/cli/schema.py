@@ -134,7 +134,7 @@ class AdaptJob(Run):
     """The domain to adapt to: 2D only; its 3D is seen by the evaluation alone."""
     lifter: LifterChoice = field(default_factory=LifterChoice)
     """The network."""
-    stages: tuple[str, ...] = ("bodies", "gpa", "lpa", "tto")
+    stages: tuple[str, ...] = ("bodies", "gpa", "lpa", "mean_teacher", "tto")
     """What adapts the lifter, in this order; each adds a row to the table."""
     stage_configs: Mapping[str, StageChoice] = field(default_factory=dict)
     """The settings of each name in `stages`; on the command line <stage>.<option>=..."""

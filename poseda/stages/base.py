@@ -122,6 +122,9 @@ class Stage:
 
     finishes_last: ClassVar[bool] = False
     """Whether `finish` measures the weights that the others have settled, and so comes after theirs."""
+    keeps_norms: ClassVar[bool] = False
+    """Whether the lifter learns from batches of both domains because of this stage: adapt.norms=auto then keeps the
+    source model's BatchNorm statistics, by which both can be normalised alike while it learns and afterwards."""
     wants_oracle_root: ClassVar[bool] = False
     """Whether `refine` reads the true root: an evaluation then hands it over, and `label` must say so."""
 

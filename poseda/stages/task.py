@@ -39,7 +39,8 @@ class AdaptConfig:
     """Largest norm of the lifter's gradient."""
     norms: str = "auto"
     """What BatchNorm layers normalise by: batch (each batch, whose average stays, as in training), source (the source
-    model's statistics, which stay as they are), or auto (source where there are no source clips, else batch)."""
+    model's statistics, which stay as they are), or auto (source where the lifter learns from target windows, as with
+    mean_teacher and without source clips, else batch)."""
     log_every: int = 50
     """Steps between two log lines."""
     select_every: int = 0
@@ -71,7 +72,8 @@ class AdaptTask:
         facts: SourceFacts | None = None,
     ) -> None:
         self.lifter, self.stages, self.config = lifter, list(stages), config
-        if config.norms == "source" or (config.norms == "auto" and source is None):
+        keep = source is None or any(stage.keeps_norms for stage in stages)
+        if config.norms == "source" or (config.norms == "auto" and keep):
             norms = batch_norms(lifter)
             if config.norms == "source" and not norms:
                 report(f"adapt.norms=source: {lifter.name} has no BatchNorm")

@@ -124,17 +124,26 @@ def test_the_lifter_stays_as_it_is_without_a_stage_that_shapes_training(tiny_cli
 
 
 @pytest.mark.parametrize(
-    ("with_source", "norms", "stay"),
-    [(True, "auto", False), (True, "source", True), (False, "auto", True), (False, "batch", False)],
+    ("with_source", "stage", "norms", "stay"),
+    [
+        (True, "gpa", "auto", False),
+        (True, "gpa", "source", True),
+        (True, "mean_teacher", "auto", True),
+        (True, "mean_teacher", "batch", False),
+        (False, "mean_teacher", "auto", True),
+        (False, "mean_teacher", "batch", False),
+    ],
 )
-def test_batch_norms_keep_the_source_models_statistics_where_asked(tiny_clips, small_lifter, with_source, norms, stay):
+def test_batch_norms_keep_the_source_models_statistics_where_asked(
+    tiny_clips, small_lifter, with_source, stage, norms, stay
+):
     source, target = tiny_clips
     lifter = small_lifter()
     norm = lifter.batch_norm1
     for statistics in (norm.running_mean, norm.running_var):
         statistics.add_(torch.rand(statistics.shape, generator=torch.Generator().manual_seed(3)))
     before = [norm.running_mean.clone(), norm.running_var.clone(), norm.weight.detach().clone()]
-    stages = [create_stage("mean_teacher", keep="student")]
+    stages = [create_stage(stage, **({"keep": "student"} if stage == "mean_teacher" else {}))]
     config = replace(CONFIG, norms=norms)
     adapt_lifter(lifter, source if with_source else None, target.unlabelled(), stages, config)
     assert torch.equal(norm.running_mean, before[0]) is stay and torch.equal(norm.running_var, before[1]) is stay

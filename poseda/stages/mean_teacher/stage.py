@@ -46,7 +46,7 @@ from poseda.stages.mean_teacher.turning import frames_of, place_poses, turn_pose
 class MeanTeacherConfig:
     """Options of the mean teacher."""
 
-    weight: float = 1.0
+    weight: float = 3.0
     """Weight of the agreement beside the loss on the source, both in m²."""
     decay: float = 0.99
     """Share of the old teacher that each step keeps; early steps keep less."""
@@ -56,7 +56,7 @@ class MeanTeacherConfig:
     """Reprojection residual of a teacher's pose, as a share of the person's box, at which its weight is 1/e."""
     noise: float = 0.01
     """Spread of the noise on the lifter's 2D, as a share of the person's box."""
-    rotate: float = 0.5
+    rotate: float = 1.0
     """Share of the windows in which the teacher's pose is turned about the vertical and projected anew."""
     angle: float = 3.1416
     """Largest turn, rad."""
@@ -70,7 +70,7 @@ class MeanTeacherConfig:
     anchor: float = 1.0
     """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing
     else would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
-    lengths: str = "lifted"
+    lengths: str = "person"
     """Bones of the teacher's poses: lifted (as it says), person (as long as all 2D of the person measures them beside
     the source's people)."""
     keep: str = "teacher"
@@ -101,6 +101,7 @@ class MeanTeacher(Stage):
     name = "mean_teacher"
     label = "mean teacher"
     needs_source = False
+    keeps_norms = True
     teacher: Lifter
     origin: Lifter | None
     """The source model as it came, where there is no source to hold the lifter."""

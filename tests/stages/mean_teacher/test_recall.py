@@ -63,7 +63,7 @@ def test_of_a_long_target_the_first_part_of_each_sequence_is_recalled_with_its_o
 def test_one_pose_a_window_is_turned_as_the_teacher_recalls_it(moving):
     """Every window is another one, and the pose that it asks for fits its middle frame."""
     lifter, clips = moving
-    stage = create_stage("mean_teacher", noise=0.0, rotate=1.0, flip=False)
+    stage = create_stage("mean_teacher", noise=0.0, rotate=1.0, flip=False, lengths="lifted")
     stage.prepare(Setting(lifter, object.__new__(LabelledClips), clips, 100, 0, draws()))
     target = TargetSampler(clips, 3).draw(40, draws(1))
     screen = lifter.see(target.keypoints, target.visible, target.cameras).keypoints
@@ -82,7 +82,7 @@ def test_one_pose_a_window_is_turned_as_the_teacher_recalls_it(moving):
 
 def test_what_is_recalled_is_lifted_anew_and_kept_with_the_state(moving):
     lifter, clips = moving
-    stage = create_stage("mean_teacher", refresh=2, decay=0.0)
+    stage = create_stage("mean_teacher", refresh=2, decay=0.0, lengths="lifted")
     setting = Setting(lifter, object.__new__(LabelledClips), clips, 100, 0, draws())
     stage.prepare(setting)
     first = stage.recall.poses
@@ -94,7 +94,7 @@ def test_what_is_recalled_is_lifted_anew_and_kept_with_the_state(moving):
     assert stage.recall.poses is first
     stage.after_step(moved)
     assert not torch.equal(stage.recall.poses, first)
-    again = create_stage("mean_teacher", refresh=2, decay=0.0)
+    again = create_stage("mean_teacher", refresh=2, decay=0.0, lengths="lifted")
     again.prepare(setting)
     again.load_state_dict(stage.state_dict())
     assert torch.equal(again.recall.poses, stage.recall.poses)

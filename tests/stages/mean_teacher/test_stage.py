@@ -43,7 +43,7 @@ def knowing(make_clips):
 
 
 def prepared(lifter, **options):
-    stage = create_stage("mean_teacher", **options)
+    stage = create_stage("mean_teacher", **{"lengths": "lifted", "weight": 1.0, **options})
     there = object.__new__(LabelledClips)  # that there is a source is all that the stage asks
     remark = stage.prepare(Setting(lifter, there, None, 100, 0, draws()))
     return stage, remark
@@ -67,7 +67,9 @@ def test_without_any_change_teacher_and_lifter_agree(knowing):
 def test_without_a_source_the_source_model_holds_the_lifter(knowing):
     """The loss is the agreement with the teacher and, beside it, the mean squared distance from the source model."""
     lifter, clips = knowing
-    stage = create_stage("mean_teacher", noise=0.0, rotate=0.0, flip=False, anchor=2.0)
+    stage = create_stage(
+        "mean_teacher", noise=0.0, rotate=0.0, flip=False, anchor=2.0, lengths="lifted", weight=1.0
+    )
     stage.prepare(Setting(lifter, None, None, 100, 0, draws()))
     moved = copy.deepcopy(lifter)
     with torch.no_grad():
