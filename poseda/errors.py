@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 class PosedaError(Exception):
@@ -37,9 +38,20 @@ def choose(name: str, choices: Iterable[str], kind: str) -> str:
     known = sorted(choices)
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+    raise ConfigError(f"There is no {kind} '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+
+
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """A sentence with the nearest of `known`, `before` put in front of it, to follow another; "" where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{before}{near[0]}'?" if near else ""
+
+
+def check_choices(config: object, prefix: str) -> None:
+    """Raise ConfigError for a field of a dataclass whose value its `Literal` does not have; prefix.field names it."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            choose(getattr(config, name), get_args(hint), f"{prefix}.{name}")
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -7,14 +7,13 @@ OmegaConf 2.3 makes frozen dataclasses read-only nodes, turns tuples into lists 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import operator
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from poseda.errors import ConfigError
+from poseda.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -73,8 +72,7 @@ def refuse_unknown(data: Mapping[str, Any], known: Iterable[str], key: str = "")
 def unknown_key(key: str, siblings: list[str]) -> ConfigError:
     """The error for an option that does not exist, with the nearest of those that do beside it."""
     before, _, name = key.rpartition(".")
-    near = difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
-    hint = f" Did you mean '{f'{before}.{near[0]}' if before else near[0]}'?" if near else ""
+    hint = did_you_mean(name, siblings, f"{before}." if before else "")
     return ConfigError(f"There is no option '{key}'.{hint} Add --help to see them all.")
 
 
@@ -85,5 +83,6 @@ def convert(hint: Any, value: Any, key: str) -> Any:
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(value)
     if get_origin(hint) is Literal and value not in get_args(hint):
-        raise ConfigError(f"{key}={value} is none of: {', '.join(map(str, get_args(hint)))}.")
+        known = [str(choice) for choice in get_args(hint)]
+        raise ConfigError(f"{key}={value} is none of: {', '.join(known)}.{did_you_mean(str(value), known)}")
     return value

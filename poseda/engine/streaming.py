@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from poseda.errors import ConfigError, DataError, ShapeError, choose
+from poseda.errors import ConfigError, DataError, ShapeError, check_choices
 from poseda.geometry.boxes import pixel_box
 from poseda.geometry.camera import Camera
 from poseda.geometry.root import root_from_keypoints
@@ -54,8 +54,7 @@ class StreamConfig:
     """Seconds without a new line after which a growing file has ended; 0: it never does."""
 
     def __post_init__(self) -> None:
-        choose(self.latency, get_args(Latency), "stream.latency")
-        choose(self.adapt, ("none", "iso"), "stream.adapt")
+        check_choices(self, "stream")
         if not self.jump >= 0 or not self.idle >= 0 or not (self.scale_jump == 0 or self.scale_jump > 1):
             raise ConfigError(
                 f"stream.jump={self.jump}, scale_jump={self.scale_jump}, idle={self.idle}: jump and idle must be 0 or "

@@ -22,14 +22,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from poseda.data.batches import SourceBatch, TargetBatch
 from poseda.data.clips import UnlabelledClips
-from poseda.errors import ConfigError, DataError, choose
+from poseda.errors import ConfigError, DataError, check_choices
 from poseda.geometry.bones import bone_lengths
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import Camera, world_axes
@@ -52,7 +52,7 @@ class PseudoLabelsConfig:
 
     share: float = 0.5
     """Share of the windows that are placed like pseudo-labels; the others stay as the stages before left them."""
-    orientation: str = "full"
+    orientation: Literal["full", "vertical", "none"] = "full"
     """What is taken over of a label's orientation: full, vertical (only the turn about the vertical), none."""
     keep_reprojection: float = 0.8
     """Share of the labels that is kept by reprojection residual."""
@@ -67,7 +67,7 @@ class PseudoLabelsConfig:
     """Poses that come closer to the camera than this are left out of the step."""
 
     def __post_init__(self) -> None:
-        choose(self.orientation, ("full", "vertical", "none"), "pseudo_labels.orientation")
+        check_choices(self, "pseudo_labels")
         for name in ("share", "keep_reprojection", "keep_symmetry"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"pseudo_labels.{name}={getattr(self, name)}: must be above 0 and at most 1.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetS
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
 from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints, windows_in_view
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.lifters.base import Lifter
 from poseda.lifters.norms import batch_norms
@@ -37,7 +37,7 @@ class AdaptConfig:
     """Mirror a random half of the windows, so that left and right are learned alike."""
     grad_clip: float = 1.0
     """Largest norm of the lifter's gradient."""
-    norms: str = "auto"
+    norms: Literal["auto", "batch", "source"] = "auto"
     """What BatchNorm layers normalise by: batch (each batch, whose average stays, as in training), source (the source
     model's statistics, which stay as they are), or auto (source where the lifter learns from target windows, as with
     mean_teacher and without source clips, else batch)."""
@@ -49,7 +49,7 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         check_schedule("adapt", self.steps, self.batch_size, self.lr)
-        choose(self.norms, ("auto", "batch", "source"), "adapt.norms")
+        check_choices(self, "adapt")
         if not 0 < self.augmented_share <= 1:
             raise ConfigError(f"adapt.augmented_share={self.augmented_share}: must be above 0 and at most 1.")
         if self.select_every < 0:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 Game = Literal["lsgan", "wgan_gp"]
-GAMES: tuple[str, ...] = get_args(Game)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, game: str) -> Tensor:

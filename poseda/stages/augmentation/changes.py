@@ -14,10 +14,6 @@ from poseda.geometry.bones import bone_vectors, joints_from_bones, unit_bones
 from poseda.geometry.rotations import axis_angle_to_matrix
 from poseda.skeleton import Skeleton, get_skeleton
 
-ANGLES = ("axis_angle", "additive")
-"""How a bone turns: by a rotation vector, or by a vector that is added to its direction."""
-CLIPS = ("constant", "ramp")
-"""How turns of bones run through a window."""
 TRUNK = ("spine", "torso")
 """Bone groups whose direction stays: the trunk carries the pose (PoseAug's code freezes these)."""
 

@@ -12,6 +12,7 @@ read. PoseAug, AdaptPose and PoseDA change bone lengths at random instead.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from poseda.anthropometry.people import alike
 from poseda.anthropometry.proportions import FEWEST_FRAMES, MOST_FRAMES, Anatomy, rebuilt
 from poseda.anthropometry.reference import Reference
 from poseda.data.clips import LabelledClips, UnlabelledClips
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 from poseda.geometry.camera import Camera, has_extrinsics
 from poseda.skeleton import Skeleton
 from poseda.stages.base import Stage
@@ -34,16 +35,15 @@ CHUNK = 8192
 class BodiesConfig:
     """Options of the target's build."""
 
-    proportions: str = "target"
+    proportions: Literal["target", "source"] = "target"
     """Lengths of bones beside one another, and where joints lie along the trunk: target (its people's, as far as its 2D
     as a whole tell), source (as recorded)."""
-    size: str = "floor"
+    size: Literal["floor", "source"] = "floor"
     """How tall people are: floor (as the target's, measured from the floor that they stand on; needs cameras with
     extrinsics on both sides, else as recorded), source (as recorded)."""
 
     def __post_init__(self) -> None:
-        choose(self.proportions, ("target", "source"), "bodies.proportions")
-        choose(self.size, ("floor", "source"), "bodies.size")
+        check_choices(self, "bodies")
         if (self.proportions, self.size) == ("source", "source"):
             raise ConfigError(
                 "bodies.proportions=source bodies.size=source changes nothing: leave bodies out of stages."

@@ -10,7 +10,6 @@ from poseda.geometry.boxes import pixel_box
 from poseda.geometry.camera import normalise_screen
 from poseda.stages.gpa.placing import Placing, root_pixel
 
-PAIRINGS = ("random", "aspect", "transport")
 EPSILON = 0.02
 """Entropy of the transport plan, as a share of the mean cost."""
 SINKHORN_STEPS = 50

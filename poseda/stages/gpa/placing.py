@@ -11,8 +11,6 @@ from poseda.geometry.boxes import SMALLEST_BOX, pixel_box
 from poseda.geometry.camera import Camera
 from poseda.skeleton import Skeleton, index_tensor
 
-MEASURES = ("box", "diagonal", "spread")
-
 
 @dataclass(frozen=True)
 class Placing:

@@ -12,43 +12,44 @@ root path that follows the target's, and poses that turn as they are moved (turn
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from poseda.data.batches import SourceBatch, TargetBatch, TargetSampler
 from poseda.data.clips import UnlabelledClips
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 from poseda.stages.base import Setting, Stage
-from poseda.stages.gpa.pairing import PAIRINGS, nearest_aspect, take_targets, transport_pairing
-from poseda.stages.gpa.placing import MEASURES, Placing, aligned_roots, hips_of, root_pixel
-from poseda.stages.gpa.turning import TURNS, turned
+from poseda.stages.gpa.pairing import nearest_aspect, take_targets, transport_pairing
+from poseda.stages.gpa.placing import Placing, aligned_roots, hips_of, root_pixel
+from poseda.stages.gpa.turning import turned
 
 
 @dataclass(frozen=True)
 class GPAConfig:
     """Options of global position alignment."""
 
-    pairing: str = "random"
+    pairing: Literal["random", "aspect", "transport"] = "random"
     """Whose place a source person takes: random, aspect (of some random target people the one whose box is most nearly
     as wide for its height), transport (one to one, at the least total change of size, aspect and place)."""
     neighbours: int = 8
     """Target people among whom pairing=aspect chooses."""
-    pool: str = "batch"
+    pool: Literal["batch", "target"] = "batch"
     """Where partners come from: batch (the step's target windows), target (drawn afresh from the whole target)."""
-    scale: str = "box"
+    scale: Literal["box", "diagonal", "spread"] = "box"
     """How size in the image is measured: box (mean side), diagonal (of the box), spread (standard deviation of the
     joints, which one stray joint moves least)."""
     refine_iters: int = 2
     """Fixed-point steps after the closed form; 0 is PoseDA as published, 2 matches the box within 0.1 % on average."""
     nearest_joint_mm: float = 300.0
     """Poses that come closer to the camera than this are left out of the step."""
-    path: str = "source"
+    path: Literal["source", "target"] = "source"
     """How the root moves within a window: source (as it did; the middle frame is placed), target (along the target's
     smoothed root path, at one depth)."""
     path_smoothing: float = 2.0
     """Width of the Gaussian that smooths the path of path=target, frames."""
-    turn: str = "none"
+    turn: Literal["none", "ray", "gravity"] = "none"
     """How a pose turns as it is moved: none (PoseDA: it keeps its orientation in the camera), ray (with the ray, so
     that a camera turned to the person sees it as before), gravity (what was upright in the source's world is upright in
     the target's; needs cameras with extrinsics on both sides, and is ray where one has none)."""
@@ -56,11 +57,7 @@ class GPAConfig:
     """false: spread roots as PoseDA's published figure does, without dividing their rays by the focal length."""
 
     def __post_init__(self) -> None:
-        choose(self.pairing, PAIRINGS, "gpa.pairing")
-        choose(self.pool, ("batch", "target"), "gpa.pool")
-        choose(self.scale, MEASURES, "gpa.scale")
-        choose(self.path, ("source", "target"), "gpa.path")
-        choose(self.turn, TURNS, "gpa.turn")
+        check_choices(self, "gpa")
         for name, least in (("refine_iters", 0), ("nearest_joint_mm", 0), ("neighbours", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"gpa.{name}={getattr(self, name)}: must be {least} or more.")

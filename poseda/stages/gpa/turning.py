@@ -16,7 +16,6 @@ from poseda.geometry.camera import Camera, has_extrinsics, vertical
 from poseda.geometry.perspective import swing_to_axis
 from poseda.geometry.rotations import rotate
 
-TURNS = ("none", "ray", "gravity")
 STEEPEST_COSINE = 0.98
 """A ray within 11 degrees of the vertical has no side that it comes from: the pose turns with the ray there."""
 

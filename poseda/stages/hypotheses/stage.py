@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,11 +24,11 @@ from torch import Tensor
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
 from poseda.engine.official import open_lifter
-from poseda.errors import ConfigError, MissingDataError, choose
+from poseda.errors import ConfigError, MissingDataError, check_choices
 from poseda.lifters.base import Lifter
 from poseda.lifters.inference import LiftedClips, lift_clips
 from poseda.stages.base import Setting, Stage
-from poseda.stages.hypotheses.aggregation import How, Per, aggregate
+from poseda.stages.hypotheses.aggregation import aggregate
 from poseda.stages.hypotheses.flow import ErrorFlow, FlowConfig
 from poseda.uncertainty.base import Lifting
 
@@ -64,9 +64,9 @@ class HypothesesConfig:
     """Steps of Adam with which it is fitted."""
     flow_spread: float = 1.0
     """Factor of the errors that it draws: above 1 where the target's are larger than the source's."""
-    how: str = "softmax"
+    how: Literal["mean", "best", "softmax"] = "softmax"
     """mean (of all), best (the one that fits the 2D best), softmax (a mean where those count more that fit better)."""
-    per: str = "joint"
+    per: Literal["joint", "pose"] = "joint"
     """best and softmax: joint (each joint by its own error, D3DP's JPMA), pose (all by the pose's mean error)."""
     top: int = 0
     """softmax: how many of the best have a weight; 0: all."""
@@ -74,8 +74,7 @@ class HypothesesConfig:
     """softmax: px by which a hypothesis must be worse to weigh 1/e of another."""
 
     def __post_init__(self) -> None:
-        choose(self.how, get_args(How), "hypotheses.how")
-        choose(self.per, get_args(Per), "hypotheses.per")
+        check_choices(self, "hypotheses")
         for name in ("draws", "flow", "top"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"hypotheses.{name}={getattr(self, name)}: must be 0 or more.")
@@ -138,7 +137,7 @@ class Hypotheses(Stage):
             several = torch.stack([lifted.poses[rows], *(one[rows] for one in made)], 1)
             poses[rows] = aggregate(
                 several, clips.keypoints[rows], clips.confidence[rows], clips.cameras_at(rows),
-                how=config.how, per=config.per, top=config.top, temperature=config.temperature,  # type: ignore[arg-type]
+                how=config.how, per=config.per, top=config.top, temperature=config.temperature,
             )  # fmt: skip
         return replace(lifted, poses=poses)
 

@@ -19,17 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 from poseda.lifters.base import Lifter, evaluation_mode
 from poseda.lifters.inference import LiftedClips
 from poseda.stages.base import Setting, Stage
-from poseda.stages.iso.copies import WEIGHTS, Copies, moving_names
+from poseda.stages.iso.copies import Copies, moving_names
 from poseda.stages.iso.critic import train_critic
 from poseda.stages.iso.learner import Learner, Recipe
 from poseda.stages.iso.pieces import Groups, cut_groups, look
@@ -44,9 +45,9 @@ GROUP = {"norm": 1, "head": 1, "all": 64}
 class ISOConfig:
     """Options of inference-stage optimisation."""
 
-    mode: str = "online"
+    mode: Literal["vanilla", "online"] = "online"
     """vanilla: each group starts from the trained weights; online: weights are kept along each sequence."""
-    weights: str = "norm"
+    weights: Literal["norm", "head", "all"] = "norm"
     """Which weights move: norm (scale and shift of normalisation layers), head (the layers after the latent), all."""
     steps: int = 1
     """Steps of Adam for each group; vanilla wants about 3."""
@@ -75,8 +76,7 @@ class ISOConfig:
     """Copies that learn at once, at most; copies of many weights are fewer."""
 
     def __post_init__(self) -> None:
-        choose(self.mode, ("vanilla", "online"), "iso.mode")
-        choose(self.weights, WEIGHTS, "iso.weights")
+        check_choices(self, "iso")
         for name, least in (("steps", 0), ("group", 0), ("views", 1), ("critic_steps", 0), ("chunk", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"iso.{name}={getattr(self, name)}: must be {least} or more.")

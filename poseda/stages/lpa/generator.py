@@ -20,9 +20,6 @@ from poseda.stages.augmentation.trunk import NOISE, normal, trunk
 from poseda.stages.augmentation.watch import share_at_limit
 
 METRE = 1000.0
-ROTATIONS = ("yaw_tilt", "axis_angle", "sixd")
-"""How the head says a turn of the body: a rotation vector limited axis by axis, a unit axis with a limited angle, or
-the first two rows of the matrix, which have no jump anywhere (Zhou et al. 2019)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from poseda.data.batches import SourceBatch
 from poseda.engine.supervised import screen_keypoints
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 from poseda.geometry.rotations import geodesic_distance
 from poseda.lifters.seeding import seeded
-from poseda.stages.augmentation.adversarial import GAMES, Adversary
-from poseda.stages.augmentation.changes import ANGLES, CLIPS
+from poseda.stages.augmentation.adversarial import Adversary
 from poseda.stages.augmentation.discriminators import (
     KCS,
     PartDiscriminator,
@@ -37,24 +36,24 @@ from poseda.stages.augmentation.feedback import dead_zone, hardness
 from poseda.stages.augmentation.watch import CollapseWatch
 from poseda.stages.base import Setting, Stage, Step
 from poseda.stages.lpa.crossover import Crossover, check_limbs
-from poseda.stages.lpa.generator import ROTATIONS, PoseGenerator, Proposal
+from poseda.stages.lpa.generator import PoseGenerator, Proposal
 
 
 @dataclass(frozen=True)
 class LPAConfig:
     """Options of local pose augmentation."""
 
-    angles: str = "axis_angle"
+    angles: Literal["axis_angle", "additive"] = "axis_angle"
     """How bones turn: axis_angle (a rotation each), additive (a vector added to the direction, PoseAug's code)."""
-    rotation: str = "yaw_tilt"
+    rotation: Literal["yaw_tilt", "axis_angle", "sixd"] = "yaw_tilt"
     """How the body turns: yaw_tilt (a limit about each axis), axis_angle (one axis, one limited angle), sixd (two rows
     of the matrix; limits and spreads are then those of its entries)."""
-    clip: str = "constant"
+    clip: Literal["constant", "ramp"] = "constant"
     """How turns of bones run through a window: constant, ramp (they grow along it, AdaptPose)."""
-    discriminator: str = "anchor_sets"
+    discriminator: Literal["anchor_sets", "conditional_pair"] = "anchor_sets"
     """anchor_sets: real 3D are source poses and real 2D the target's (PoseAug, AdaptPose); conditional_pair: 3D is
     judged beside its un-augmented anchor, and real is the anchor with another person's bone lengths."""
-    gan: str = "lsgan"
+    gan: Literal["lsgan", "wgan_gp"] = "lsgan"
     """The game: lsgan (PoseAug), or wgan_gp (DH-AUG)."""
     weight_3d: float = 6.0
     """Weight of the 3D discriminator's verdict in the generator's loss (PoseAug: 6)."""
@@ -112,11 +111,7 @@ class LPAConfig:
     """Steps between two looks for a collapse, which ends the run with a sentence; 0 never looks."""
 
     def __post_init__(self) -> None:
-        choose(self.angles, ANGLES, "lpa.angles")
-        choose(self.rotation, ROTATIONS, "lpa.rotation")
-        choose(self.clip, CLIPS, "lpa.clip")
-        choose(self.discriminator, ("anchor_sets", "conditional_pair"), "lpa.discriminator")
-        choose(self.gan, GAMES, "lpa.gan")
+        check_choices(self, "lpa")
         if self.discriminator_every < 1:
             raise ConfigError(f"lpa.discriminator_every={self.discriminator_every}: must be 1 or more.")
         if len(self.angle_band) != 2 or not 0 <= self.angle_band[0] <= self.angle_band[1]:

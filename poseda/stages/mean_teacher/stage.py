@@ -24,13 +24,13 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from poseda.engine.supervised import METRE, mirror_batch
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter
@@ -70,15 +70,14 @@ class MeanTeacherConfig:
     anchor: float = 1.0
     """Without source clips: weight of the agreement with the source model itself on the target's 2D, in m². Nothing
     else would then hold the lifter, which drifts with its own teacher to poses that mean nothing."""
-    lengths: str = "person"
+    lengths: Literal["lifted", "person"] = "person"
     """Bones of the teacher's poses: lifted (as it says), person (as long as all 2D of the person measures them beside
     the source's people)."""
-    keep: str = "teacher"
+    keep: Literal["teacher", "student"] = "teacher"
     """Which one to use in the end: teacher, or student."""
 
     def __post_init__(self) -> None:
-        choose(self.keep, ("teacher", "student"), "mean_teacher.keep")
-        choose(self.lengths, ("lifted", "person"), "mean_teacher.lengths")
+        check_choices(self, "mean_teacher")
         if not 0 <= self.decay < 1:
             raise ConfigError(f"mean_teacher.decay={self.decay}: must be at least 0 and below 1.")
         for name in ("ramp", "rotate"):

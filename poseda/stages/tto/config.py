@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from poseda.errors import ConfigError, choose
+from poseda.errors import ConfigError, check_choices
 
-LATENTS = ("output", "input", "feature", "tail", "lowrank")
-ROOTS = ("least_squares", "clip", "size_prior", "ground", "oracle")
 WEIGHTS = ("weight_reprojection", "weight_anchor", "weight_bones", "weight_symmetry", "weight_limits", "weight_jerk")
 
 
@@ -15,7 +14,7 @@ WEIGHTS = ("weight_reprojection", "weight_anchor", "weight_bones", "weight_symme
 class TTOConfig:
     """Options of test-time optimisation."""
 
-    latent: str = "output"
+    latent: Literal["output", "input", "feature", "tail", "lowrank"] = "output"
     """What moves: output (the pose itself; no network in the loop), input (the 2D that the lifter sees, as published),
     feature (what its encoder gives, or what tto.module gives), tail (what tto.module is given), lowrank (the feature,
     along its main directions on the source)."""
@@ -25,7 +24,7 @@ class TTOConfig:
     """Directions of lowrank, each in units of its standard deviation on the source."""
     flip: bool = False
     """Whether the mirrored input is optimised beside the plain one, and the mean taken (as published)."""
-    solver: str = "auto"
+    solver: Literal["auto", "adam", "gn"] = "auto"
     """adam (as published); gn, Gauss-Newton on the output latent, which never takes a step that raises the objective;
     auto, gn where it can be."""
     steps: int | None = None
@@ -33,14 +32,14 @@ class TTOConfig:
     lr: float = 1e-2
     """Step size of adam: screen units for input (UAO: 1e-3), the feature's own for feature and tail, standard
     deviations for lowrank, metres for output."""
-    reprojection: str = "huber"
+    reprojection: Literal["l2", "square", "huber", "geman_mcclure"] = "huber"
     """Penalty of a joint's distance to its keypoint: l2 (screen units, as published), and in units of noise_px square,
     huber and geman_mcclure."""
     robust: float = 3.0
     """Where huber and geman_mcclure start to doubt a keypoint, in units of noise_px."""
     noise_px: float = 0.0
     """Standard deviation of the 2D along an axis, pixels; 0: estimated from the 2D's third differences in time."""
-    anchor: str = "mahalanobis"
+    anchor: Literal["published", "laplace", "mahalanobis"] = "mahalanobis"
     """How a joint is held to its first prediction: published (distance over sigma), laplace (of a density whose mean
     distance is sigma), mahalanobis (Gaussian, with the lifter's covariance where it has one, else isotropic)."""
     sigma_mm: float = 0.0
@@ -51,10 +50,10 @@ class TTOConfig:
     """Weight of the anchor (UAO: 0.005)."""
     weight_bones: float = 2.0
     """Weight of each bone's distance to its mean length in the clip, in units of 10 mm."""
-    lengths: str = "clip"
+    lengths: Literal["clip", "person"] = "clip"
     """What bones are held to: clip (their mean length in the clip, as it is then), person (as long as all 2D of the
     person measures them beside the source's people, from its clips or from the lifter's card)."""
-    size: str = "floor"
+    size: Literal["floor", "lifted"] = "floor"
     """How large lengths=person takes a person to be: floor (as the floor tells it, where cameras have extrinsics),
     lifted (as the lifted poses are on average)."""
     weight_symmetry: float = 2.0
@@ -67,7 +66,7 @@ class TTOConfig:
     """No joint moves farther than this many sigma; 0: no bound."""
     discrepancy: bool = False
     """Whether a frame stops where its reprojection has come down to noise_px."""
-    root: str = "clip"
+    root: Literal["least_squares", "clip", "size_prior", "ground", "oracle"] = "clip"
     """Where the root comes from: least_squares (from the 2D), clip (smooth, one body size a sequence), size_prior (as
     far as a body of the source's size, or of height_mm, stands), ground (feet on the floor of placed cameras), or
     oracle (the truth; flagged in every table)."""
@@ -77,18 +76,13 @@ class TTOConfig:
     """Whether poses first take the size that root=size_prior or ground says."""
     path_frames: float = 5.0
     """Width of the Gaussian that smooths the root's depth for root=clip, frames."""
-    camera: str = "full"
+    camera: Literal["full", "pinhole", "weak"] = "full"
     """full (with the lens), pinhole (lens ignored), weak (no intrinsics: scale and place in closed form, no root)."""
     chunk: int = 8192
     """Frames that are optimised at once; sequences stay whole where a clip is looked at."""
 
     def __post_init__(self) -> None:
-        choose(self.latent, LATENTS, "tto.latent")
-        choose(self.root, ROOTS, "tto.root")
-        choose(self.solver, ("auto", "adam", "gn"), "tto.solver")
-        choose(self.reprojection, ("l2", "square", "huber", "geman_mcclure"), "tto.reprojection")
-        choose(self.anchor, ("published", "laplace", "mahalanobis"), "tto.anchor")
-        choose(self.camera, ("full", "pinhole", "weak"), "tto.camera")
+        check_choices(self, "tto")
         if self.steps is not None and self.steps < 0:
             raise ConfigError(f"tto.steps={self.steps} must not be negative.")
         for name in ("noise_px", "sigma_mm", "trust", "height_mm", *WEIGHTS):
@@ -115,8 +109,6 @@ class TTOConfig:
             raise ConfigError("tto.solver=gn needs a smooth anchor: take tto.anchor=mahalanobis.")
         if self.camera == "weak" and self.root not in ("least_squares", "clip"):
             raise ConfigError(f"tto.camera=weak has no root: leave out tto.root={self.root}.")
-        choose(self.lengths, ("clip", "person"), "tto.lengths")
-        choose(self.size, ("floor", "lifted"), "tto.size")
         if self.size != "floor" and self.lengths != "person":
             raise ConfigError(f"tto.size={self.size} is for tto.lengths=person, not {self.lengths}.")
         if self.lengths == "person" and not self.weight_bones > 0:

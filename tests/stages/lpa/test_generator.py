@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from poseda.errors import ConfigError
-from poseda.stages.lpa.generator import ROTATIONS, Head, PoseGenerator, turn_matrix
+from poseda.stages.lpa.generator import Head, PoseGenerator, turn_matrix
 from tests.stages.lpa.people import SKELETON, bones_of, draws, walking
 
 FREE = {"angle": (1.0, 0.4), "length": (0.3, 0.2), "tilt": (1.0, 0.5), "yaw": (3.0, 1.0)}
@@ -152,7 +152,7 @@ def test_the_divergence_is_that_of_the_normal_distributions_drawn_from():
 # --- forms of angles and rotations ---
 
 
-@pytest.mark.parametrize("rotation", ROTATIONS)
+@pytest.mark.parametrize("rotation", ["yaw_tilt", "axis_angle", "sixd"])
 def test_every_form_of_rotation_gives_proper_ones_and_the_identity_for_no_change(windows, rotation):
     _, change = change_windows(windows, rotation=rotation)
     matrices = change.rotation.detach()
@@ -166,7 +166,7 @@ def test_every_form_of_rotation_gives_proper_ones_and_the_identity_for_no_change
     assert bool(none.grad.isfinite().all())
 
 
-@pytest.mark.parametrize("rotation", ROTATIONS)
+@pytest.mark.parametrize("rotation", ["yaw_tilt", "axis_angle", "sixd"])
 def test_without_tilt_the_body_turns_about_the_cameras_vertical_alone(windows, rotation):
     _, change = change_windows(windows, rotation=rotation, tilt=(0.0, 0.5))
     down = torch.tensor([0.0, 1.0, 0.0]).double()
