@@ -220,7 +220,9 @@ def table(case: Case, methods: Mapping[str, Mapping[str, Any]], seeds: list[int]
     for name, recipe in methods.items():
         where = run_of(name, recipe)
         found = list(rows_of(case, where, seeds, recipe.get("row")))
-        lines += line(f"{name}: {' '.join(recipe['stages'])}", found, list(minutes(case, where, seeds)))
+        stages = ", ".join(recipe["stages"])
+        label = name if name.startswith(stages) else f"{name}: {stages}"
+        lines += line(label, found, list(minutes(case, where, seeds)))
     size = "" if case.body == 1 else f", bodies of {case.body:g}"
     lifter = " ".join([case.lifter, *case.lifter_options])
     return "\n".join([*lines, f"\n{case.pair}, {lifter}, noise {case.noise}{size}"])
