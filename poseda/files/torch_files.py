@@ -62,15 +62,49 @@ class StoredTensor:
 
     def read(self) -> Tensor:
         """The tensor itself, contiguous, on the CPU. Raises DataError where the file has changed or is damaged."""
-        if 0 in self.shape:
-            return torch.empty(self.shape, dtype=self.dtype)
+        return self._part(self._stored())
+
+    def _stored(self) -> Tensor:
+        """All numbers of its storage."""
         with one_line(self.where, "cannot be read"), self.path.open("rb") as file:
             file.seek(self.storage.offset)
             data = bytearray(file.read(self.storage.count * self.dtype.itemsize))
             if self.storage.crc is not None and zlib.crc32(data) != self.storage.crc:
                 raise DataError(f"{self.where}: its bytes do not have the checksum that the file gives; get it again.")
-            numbers = torch.frombuffer(data, dtype=self.dtype)
-            return numbers.as_strided(self.shape, self.stride, self.first).clone(memory_format=torch.contiguous_format)
+            return torch.frombuffer(data, dtype=self.dtype) if data else torch.empty(0, dtype=self.dtype)
+
+    def _part(self, stored: Tensor) -> Tensor:
+        """Its own numbers, contiguous, of those of its storage."""
+        if 0 in self.shape:
+            return torch.empty(self.shape, dtype=self.dtype)
+        with one_line(self.where, "cannot be read"):
+            return stored.as_strided(self.shape, self.stride, self.first).clone(memory_format=torch.contiguous_format)
+
+    @property
+    def _view(self) -> tuple[_Storage, int, tuple[int, ...], tuple[int, ...]]:
+        """What is equal for tied weights, and for them alone."""
+        return self.storage, self.first, self.shape, self.stride
+
+
+def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """All these tensors of one file, each of its storages read once; tied weights are one tensor.
+
+    Raises DataError as `StoredTensor.read` does, and where they have more numbers than the file holds for them: parts
+    of a storage that overlap would let a small file fill any memory.
+    """
+    views = {tensor._view: tensor for tensor in tensors.values()}
+    claimed = sum(math.prod(view.shape) for view in views.values())
+    held = sum(storage.count for storage in {view.storage for view in views.values()})
+    if claimed > held:
+        path = next(iter(tensors.values())).path
+        raise DataError(f"{path}: its tensors have {claimed} numbers and only {held} are stored; it is refused.")
+    read: dict[object, Tensor] = {}
+    last: _Storage | None = None
+    for view in sorted(views.values(), key=lambda each: each.storage.offset):
+        if view.storage != last:
+            last, stored = view.storage, view._stored()
+        read[view._view] = view._part(stored)
+    return {key: read[tensor._view] for key, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from poseda.errors import CheckpointError, PosedaError
 from poseda.files.opening import printable
 from poseda.files.pickles import Record
-from poseda.files.torch_files import StoredTensor, TorchFile, open_torch
+from poseda.files.torch_files import StoredTensor, TorchFile, open_torch, read_tensors
 from poseda.lifters import create_lifter
 from poseda.lifters.base import Lifter, one_line
 from poseda.lifters.official.layout import Converter, Layout, Reading
@@ -30,6 +31,8 @@ _WRAPPERS = ("state_dict", "model_pos", "model", "model_pos_train", "net", "netw
 """Names under which repositories keep the weights, best first."""
 _PREFIXES = ("module.", "model.", "net.", "network.")
 _DEEPEST = 3
+_MOST = 32
+"""Dictionaries of weights in one file; published ones hold up to three."""
 _COUNTER = "num_batches_tracked"
 """A batch norm's count of training steps: not in files older than torch 0.4.1, and without effect on outputs."""
 
@@ -84,7 +87,9 @@ def load_official_checkpoint(path: str | Path) -> OfficialCheckpoint:
 
 def _weights(file: TorchFile) -> list[_Found]:
     """All dictionaries of weights in a file, the likeliest first. Raises CheckpointError where there is none."""
-    found = list(_search(file, file.root, "", frozenset(), 0))
+    found = list(islice(_search(file, file.root, "", {}, set()), _MOST + 1))
+    if len(found) > _MOST:
+        raise CheckpointError(f"{file.path}: holds more than {_MOST} dictionaries of weights; it is no one network's.")
     if not found:
         held = file.root.name if isinstance(file.root, Record) else type(file.root).__name__
         keys = ", ".join(printable(str(key), 30) for key in list(file.root)[:5]) if isinstance(file.root, dict) else ""
@@ -96,24 +101,32 @@ def _weights(file: TorchFile) -> list[_Found]:
     return sorted(found, key=lambda each: order.get(each.place.rpartition(".")[2], len(order)))
 
 
-def _search(file: TorchFile, value: object, place: str, beside: frozenset[str], depth: int) -> Iterator[_Found]:
+def _search(
+    file: TorchFile, value: object, place: str, holder: Mapping[object, object], seen: set[int], depth: int = 0
+) -> Iterator[_Found]:
+    """The dictionaries of weights in a value. One that many others hold is looked at once, or a small file could take
+    hours; what lies under a number is an optimiser's."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
     weights = file.tensors(value)
     if weights is not None:
         weights = _stripped(weights)
         shapes = {key: tensor.shape for key, tensor in weights.items()}
+        beside = frozenset(str(key) for key, other in holder.items() if other is not value)
         yield _Found(place, Layout(file.path, shapes, beside), weights)
     elif isinstance(value, dict) and depth < _DEEPEST:
-        names = frozenset(str(key) for key in value)
         for key, inner in value.items():
-            yield from _search(file, inner, f"{place}.{key}".lstrip("."), names - {str(key)}, depth + 1)
+            if isinstance(key, str):
+                yield from _search(file, inner, f"{place}.{key}".lstrip("."), value, seen, depth + 1)
 
 
 def _stripped(weights: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Without the prefix that DataParallel and the like put before every name."""
-    prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in weights)), None)
-    if prefix is None:
-        return weights
-    return _stripped({key.removeprefix(prefix): value for key, value in weights.items()})
+    """Without the prefixes, a few at most, that DataParallel and the like put before every name."""
+    for _ in _PREFIXES:
+        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in weights)), "")
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
 
 
 def _unknown(path: Path, found: list[_Found], converters: Mapping[str, Converter]) -> str:
@@ -144,10 +157,15 @@ def _lifter(found: _Found, reading: Reading) -> Lifter:
         raise CheckpointError(f"{path}: its shapes make no {reading.lifter}: {one_line(error)}") from error
     renamed = {reading.rename(key): tensor for key, tensor in found.weights.items()}
     _check_names(path, reading.lifter, set(renamed), set(expected))
-    # numbers are read now; the file's own size bounds them
-    weights = reading.change({key: tensor.read() for key, tensor in renamed.items()})
+    if reading.change is None:  # else the shapes are the lifter's only after it
+        _check_shapes(path, renamed, expected)
+    weights = read_tensors(renamed)  # no more than the file holds
+    if reading.change is not None:
+        weights = reading.change(weights)
+        _check_shapes(path, weights, expected)
     for key, tensor in weights.items():
-        _check_tensor(path, key, tensor, expected[key])
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: the weight {key} is not finite; this checkpoint cannot be used.")
     weights |= {key: torch.zeros_like(expected[key], device="cpu") for key in expected.keys() - weights.keys()}
     lifter = create_lifter(reading.lifter, seed=0, **reading.options)
     lifter.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in weights.items()})
@@ -162,12 +180,12 @@ def _check_names(path: Path, lifter: str, found: set[str], expected: set[str]) -
             raise CheckpointError(f"{path}: recognised as {lifter}, but it {what} {len(keys)} weight(s): {first} ...")
 
 
-def _check_tensor(path: Path, key: str, tensor: Tensor, expected: Tensor) -> None:
-    if tensor.shape != expected.shape or tensor.is_floating_point() != expected.is_floating_point():
-        held, due = (f"{each.dtype} {tuple(each.shape)}".removeprefix("torch.") for each in (tensor, expected))
-        raise CheckpointError(f"{path}: {key} is {held}, must be {due}; not the published network.")
-    if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{path}: the weight {key} is not finite; this checkpoint cannot be used.")
+def _check_shapes(path: Path, found: Mapping[str, StoredTensor | Tensor], expected: Mapping[str, Tensor]) -> None:
+    for key, tensor in found.items():
+        due = expected[key]
+        if tuple(tensor.shape) != due.shape or tensor.dtype.is_floating_point != due.dtype.is_floating_point:
+            held, must = (f"{each.dtype} {tuple(each.shape)}".removeprefix("torch.") for each in (tensor, due))
+            raise CheckpointError(f"{path}: {key} is {held}, must be {must}; not the published network.")
 
 
 def _sentence(found: _Found, lifter: Lifter, repository: str, units: str) -> str:

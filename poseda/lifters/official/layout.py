@@ -89,8 +89,8 @@ class Reading:
     """Where it is another one than the converter's."""
     rename: Callable[[str], str] = field(default=lambda key: key)
     """The lifter's name of an original weight."""
-    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] = field(default=lambda weights: weights)
-    """The lifter's weights of the original ones, after renaming."""
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    """The lifter's weights of the original ones, after renaming, where their numbers or shapes are not the lifter's."""
 
 
 @dataclass(frozen=True)
