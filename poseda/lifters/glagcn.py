@@ -2,7 +2,8 @@
 
 Written from the paper and a description of its released network, with the leaf names of its published weights: one
 output layer shared by all joints. Departures: no auxiliary head for whole sequences (the released network has none),
-convolutions start from Kaiming's normal weights, the graph is that of the joint set, and the optional scale head.
+convolutions start from Kaiming's normal weights, the graph is that of the joint set (for HumanEva's with the
+published directions), and the optional scale head.
 """
 
 from __future__ import annotations

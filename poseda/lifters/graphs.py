@@ -14,6 +14,8 @@ from torch import Tensor
 from poseda.skeleton import Skeleton
 
 Edge = tuple[int, int]
+_TURNED = {"humaneva15": ("thorax", "head")}
+"""Joint sets whose published directed graph has all bones the other way round, but those to these joints."""
 _CPU = "cpu"  # named, so that a lifter built on the meta device has its constants
 
 
@@ -46,10 +48,16 @@ def skeleton_partitions(skeleton: Skeleton) -> Tensor:
 
 
 def directed_adjacency(skeleton: Skeleton) -> Tensor:
-    """(3, J, J) self, inward and outward: each joint hears itself, its parent, the mean of its children."""
+    """(3, J, J) self, inward and outward: each joint hears itself, its parent, the mean of its children.
+
+    For humaneva15 as GLA-GCN's code lists the edges: inward runs away from the head (the thorax hears the mean of
+    pelvis and shoulders, the pelvis that of the hips, an elbow the wrist), and outward towards it.
+    """
     inward = torch.zeros(skeleton.num_joints, skeleton.num_joints, device=_CPU)
+    kept = _TURNED.get(skeleton.name, skeleton.joints)
     for parent, child in skeleton.bones:
-        inward[parent, child] = 1.0
+        heard, hears = (parent, child) if skeleton.joints[child] in kept else (child, parent)
+        inward[heard, hears] = 1.0
     return torch.stack([torch.eye(skeleton.num_joints, device=_CPU), _normalise(inward), _normalise(inward.T)])
 
 

@@ -1,5 +1,6 @@
 """Adjacency matrices of the graph lifters against what the papers list."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,19 @@ def test_each_joint_hears_itself_its_parent_and_the_mean_of_its_children():
     assert heard[2, 0] == pytest.approx((1 + 4 + 7) / 3)
     assert heard[2, 8] == pytest.approx((9 + 11 + 14) / 3)
     assert heard[2, 16] == 0
+
+
+def test_humaneva_has_the_directions_of_glagcns_code():
+    """Its list of inward edges (from, to), counted from 1: each row of the graph is divided among its senders."""
+    edges = [(15, 2), (2, 3), (3, 4), (4, 5), (2, 6), (6, 7), (7, 8), (2, 1), (1, 12), (12, 13), (13, 14), (1, 9)]
+    edges += [(9, 10), (10, 11)]
+    inward, outward = np.zeros((15, 15)), np.zeros((15, 15))
+    for start, end in edges:
+        inward[end - 1, start - 1] = 1 / sum(start == other for other, _ in edges)
+        outward[start - 1, end - 1] = 1 / sum(end == other for _, other in edges)
+    _, found_inward, found_outward = directed_adjacency(get_skeleton("humaneva15")).numpy()
+    np.testing.assert_allclose(found_inward, inward, rtol=1e-6)
+    np.testing.assert_allclose(found_outward, outward, rtol=1e-6)
 
 
 def test_neighbours_are_the_ends_of_a_bone():

@@ -117,6 +117,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path):
     assert "before layer 3, as published" in remarks("hot", frames=9, dim=8, depth=4, tokens=3)
     assert "--causal" in remarks("videopose3d", frames=9, channels=8)
     assert "MPI-INF-3DHP" in remarks("glagcn", frames=3, channels=8)
+    assert "run_s-agcn_HE_13.py" in remarks("glagcn", frames=3, channels=8, skeleton="humaneva15")
     assert "confidence, is 1" in remarks("motionagformer", frames=3, layers=1, dim=8, dim_rep=6)
     assert "'err'" in remarks("simplebaseline", hidden=8, skeleton="h36m16", root_output=True)
 
