@@ -24,7 +24,7 @@ class SimpleBaselineConfig(LifterConfig):
     dropout: float = 0.25
     """Dropout after each hidden layer (0.5 in the paper, 0.25 in PoseAug)."""
     root_output: bool = False
-    """Whether the last layer has (unused) outputs for the root too, as the first published weights do."""
+    """Whether the last layer has (unused) outputs for the root too."""
     sigma: bool = True
     """Whether a second head gives each joint's expected error."""
 

@@ -25,7 +25,7 @@ OFFICIAL = [
     ("motionagformer", {"frames": 9, "dim": 16, "layers": 2, "units": "image"}),
     ("poseformerv2", {"frames": 27, "dim": 8, "depth": 1, "kept_frames": 3, "coefficients": 3}),
     ("glagcn", {"frames": 9, "channels": 8}),
-    ("simplebaseline", {"hidden": 16, "root_output": True}),
+    ("videopose3d", {"frames": 9, "channels": 8}),
 ]
 
 

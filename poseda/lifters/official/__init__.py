@@ -161,7 +161,10 @@ def _lifter(found: _Found, reading: Reading) -> Lifter:
         _check_shapes(path, renamed, expected)
     weights = read_tensors(renamed)  # no more than the file holds
     if reading.change is not None:
-        weights = reading.change(weights)
+        try:
+            weights = reading.change(weights)
+        except (RuntimeError, IndexError) as error:
+            raise CheckpointError(f"{path}: its shapes make no {reading.lifter}: {one_line(error)}") from error
         _check_shapes(path, weights, expected)
     for key, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):

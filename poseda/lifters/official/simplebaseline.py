@@ -1,4 +1,8 @@
-"""SimpleBaseline: PoseAug's, SemGCN's linear network, and weigq's port of the original, which is z-scored."""
+"""SimpleBaseline: PoseAug's, SemGCN's linear network in two forms, and weigq's z-scored port of the original.
+
+PoseAug's and SemGCN's give 45 numbers, of h36m16 without the root. weigq's and SemGCN's first give 48, of h36m17
+without the root; weigq's reads all joints but the nose, SemGCN's first all but the hip.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from poseda.errors import DataError
 from poseda.files.checks import a_dict, an_array
 from poseda.files.torch_files import open_torch
 from poseda.lifters.official.layout import Converter, Layout, Reading
 
-_WEIGQ = "weigq/3d_pose_baseline_pytorch"
+_WEIGQ, _POSEAUG = "weigq/3d_pose_baseline_pytorch", "jfzhang95/PoseAug"
 _AMBIGUOUS = (
-    "Read as SemGCN's linear network, screen-normalised and in metres. weigq's port has the same names and shapes but "
-    "z-scored numbers; it is told by the 'err' beside its weights, which this file lacks."
+    "That the numbers are the z-scores of weigq's port is assumed: its 'err' is not beside the weights, and neither is "
+    "the 'error' of SemGCN's first linear network, which has the same names and shapes."
+)
+_FIRST = (
+    "The first form of SemGCN's linear network, told by the 'error' beside its weights: the hip is in neither input "
+    "nor output, the nose is in both."
 )
 _FOLDED = (
     "The z-scores of stat_2d.pth.tar and stat_3d.pth.tar are folded into the first and last layer, for images of "
@@ -33,21 +42,29 @@ _MM_PER_METRE = 1000.0
 def _read(layout: Layout) -> Reading:
     joints, outputs = layout.size("w1.weight", 1) // 2, layout.size("w2.weight", 0)
     options: dict[str, object] = {
-        "skeleton": layout.skeleton(joints),
+        "skeleton": "h36m16",
         "hidden": layout.size("w1.weight", 0),
         "blocks": layout.count("linear_stages."),
-        "root_output": outputs == 3 * joints,
         "sigma": False,
     }
-    if outputs == 3 * joints - 3:
-        return Reading("simplebaseline", options, repository="jfzhang95/PoseAug")
-    if "err" not in layout.beside:
-        return Reading("simplebaseline", options, (_AMBIGUOUS,))
-    if (joints, outputs) != (16, 48):
-        raise layout.refuse(f"weigq's network with {joints} joints and {outputs} outputs; known are 16 and 48.")
+    if (joints, outputs) not in ((16, 45), (16, 48)):
+        raise layout.refuse(
+            f"a SimpleBaseline of {joints} joints with {outputs} outputs; published ones have 16 joints with 45 or 48, "
+            "and what another was trained on its file does not tell."
+        )
+    from_semgcn = "error" in layout.beside
+    if outputs == 45:
+        return Reading("simplebaseline", options, repository="" if from_semgcn else _POSEAUG)
+    if from_semgcn:
+        return Reading("simplebaseline", options | {"skeleton": "h36m17"}, (_FIRST,), change=_without_hip)
     fold = _Fold(_statistics(layout, "stat_2d.pth.tar", 2), _statistics(layout, "stat_3d.pth.tar", 3))
-    folded = options | {"root_output": False}
-    return Reading("simplebaseline", folded, (_FOLDED,), repository=_WEIGQ, change=fold)
+    remarks = (_FOLDED,) if "err" in layout.beside else (_FOLDED, _AMBIGUOUS)
+    return Reading("simplebaseline", options, remarks, repository=_WEIGQ, change=fold)
+
+
+def _without_hip(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of a network that reads 16 joints one that reads 17, without any weight for the first."""
+    return weights | {"w1.weight": functional.pad(weights["w1.weight"], (2, 0))}
 
 
 class _Fold:
@@ -80,8 +97,8 @@ def _statistics(layout: Layout, name: str, axes: int) -> NDArray[np.float64]:
     path: Path = layout.path.with_name(name)
     if not path.is_file():
         raise layout.refuse(
-            "weigq's network, which reads and gives z-scores whose means and deviations are not in the file; put "
-            "stat_2d.pth.tar and stat_3d.pth.tar of its data folder beside it."
+            "weigq's network, as 48 outputs without an 'error' beside them tell, reads and gives z-scores whose means "
+            "and deviations are not in the file; put stat_2d.pth.tar and stat_3d.pth.tar of its data folder beside it."
         )
     held = a_dict(open_torch(path).root, str(path))
     rows = [an_array(held.get(key), f"{path}: {key}", (32 * axes,)) for key in ("mean", "std")]

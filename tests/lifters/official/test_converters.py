@@ -45,7 +45,6 @@ SMALL = [
     ("stgcn", {"channels": 8, "skeleton": "h36m16"}),
     ("gumlp", {"channels": 8, "blocks": 2, "sigma": True}),
     ("simplebaseline", {"hidden": 8, "blocks": 1, "skeleton": "h36m16"}),
-    ("simplebaseline", {"hidden": 8, "root_output": True}),
 ]
 
 
@@ -119,7 +118,6 @@ def test_what_the_file_does_not_tell_is_said(tmp_path):
     assert "MPI-INF-3DHP" in remarks("glagcn", frames=3, channels=8)
     assert "run_s-agcn_HE_13.py" in remarks("glagcn", frames=3, channels=8, skeleton="humaneva15")
     assert "confidence, is 1" in remarks("motionagformer", frames=3, layers=1, dim=8, dim_rep=6)
-    assert "'err'" in remarks("simplebaseline", hidden=8, skeleton="h36m16", root_output=True)
 
 
 def test_half_precision_and_counters_that_old_files_lack_are_taken(tmp_path):
@@ -130,7 +128,7 @@ def test_half_precision_and_counters_that_old_files_lack_are_taken(tmp_path):
         assert torch.equal(value, weights[key].float() if key in weights else torch.tensor(0))
 
 
-def z_scored(tmp_path, folder_has_statistics=True):
+def z_scored(tmp_path, folder_has_statistics=True, **beside):
     """weigq's port of SimpleBaseline, whose numbers are z-scores, with its statistics: (file, what it computes)."""
     lifter = lifter_of("simplebaseline", {"hidden": 8, "skeleton": "h36m16", "root_output": True})
     generator = np.random.default_rng(0)
@@ -141,7 +139,7 @@ def z_scored(tmp_path, folder_has_statistics=True):
         held = {"mean": mean, "std": std, "dim_use": np.arange(3)}
         if folder_has_statistics:
             torch.save(held, tmp_path / f"{name}.pth.tar", _use_new_zipfile_serialization=False)
-    held = {"epoch": 1, "err": np.float64(45.5), "state_dict": lifter.state_dict()}
+    held = {"epoch": 1, "state_dict": lifter.state_dict(), **beside}
     torch.save(held, tmp_path / "ckpt_best.pth.tar")
 
     def poses(pixels):
@@ -158,7 +156,7 @@ def z_scored(tmp_path, folder_has_statistics=True):
 
 
 def test_the_z_scores_of_weigqs_port_are_folded_into_its_layers(tmp_path):
-    path, poses = z_scored(tmp_path)
+    path, poses = z_scored(tmp_path, err=np.float64(45.5))
     official = load_official_checkpoint(path)
     pixels = np.random.default_rng(1).uniform(0, 1000, (3, 16, 2))
     with torch.no_grad():
@@ -166,7 +164,11 @@ def test_the_z_scores_of_weigqs_port_are_folded_into_its_layers(tmp_path):
     expected = np.delete(poses(pixels), 9, axis=1)
     np.testing.assert_allclose(found.numpy(), expected, atol=0.01)
     assert official.repository == "weigq/3d_pose_baseline_pytorch"
-    assert "the nose" in official.remarks[0]
+    assert len(official.remarks) == 1 and "the nose" in official.remarks[0]
+    path, _ = z_scored(tmp_path)  # without its 'err'
+    again = load_official_checkpoint(path)
+    same_outputs(again.lifter, official.lifter)
+    assert "z-scores of weigq's port is assumed" in again.remarks[1]
 
 
 def test_weigqs_port_without_its_statistics_is_refused(tmp_path):
@@ -176,6 +178,53 @@ def test_weigqs_port_without_its_statistics_is_refused(tmp_path):
     torch.save({"mean": [1.0] * 64, "std": [0.0] * 64}, tmp_path / "stat_2d.pth.tar")
     with pytest.raises(DataError, match="deviation that is not positive"):
         load_official_checkpoint(path)
+
+
+AS_SEMGCN = {"epoch": 9, "lr": 1e-3, "step": 10, "error": np.float64(44.4), "optimizer": {}}
+"""What SemGCN's main_linear.py saves beside state_dict."""
+
+
+@pytest.mark.parametrize(
+    ("beside", "repository"), [(AS_SEMGCN, "garyzhao/SemGCN"), ({"epoch": 9}, "jfzhang95/PoseAug")]
+)
+def test_45_outputs_are_semgcns_linear_network_or_poseaugs(beside, repository, tmp_path):
+    lifter = lifter_of("simplebaseline", {"hidden": 8, "skeleton": "h36m16"})
+    torch.save({"state_dict": lifter.state_dict(), **beside}, tmp_path / "m.pth.tar")
+    official = load_official_checkpoint(tmp_path / "m.pth.tar")
+    same_outputs(official.lifter, lifter)
+    assert official.repository == repository and not official.remarks
+
+
+def test_semgcns_first_linear_network_has_the_nose_and_not_the_hip(tmp_path):
+    """32 numbers in and 48 out: all of 17 joints but the first, screen-normalised and in metres."""
+    inner = lifter_of("simplebaseline", {"hidden": 8, "skeleton": "h36m16", "root_output": True})
+    torch.save({"state_dict": inner.state_dict(), **AS_SEMGCN}, tmp_path / "ckpt_linear.pth.tar")
+    official = load_official_checkpoint(tmp_path / "ckpt_linear.pth.tar")
+    keypoints = torch.rand(3, 1, 17, 2)
+    with torch.no_grad():
+        expected = inner.w2(inner.encode(keypoints[:, :, 1:])).view(3, 1, 16, 3) * 1000
+        found = official.lifter(keypoints).pose
+    assert official.repository == "garyzhao/SemGCN" and "the hip is in neither input" in official.remarks[0]
+    assert not found[:, :, 0].any()
+    torch.testing.assert_close(found[:, :, 1:], expected)
+
+
+@pytest.mark.parametrize("options", [{"skeleton": "humaneva15", "root_output": True}, {}, {"root_output": True}])
+def test_a_simplebaseline_that_nobody_published_is_refused(options, tmp_path):
+    lifter = lifter_of("simplebaseline", {"hidden": 8, **options})
+    torch.save({"state_dict": lifter.state_dict(), **AS_SEMGCN}, tmp_path / "m.pth.tar")
+    with pytest.raises(CheckpointError, match="published ones have 16 joints with 45 or 48") as caught:
+        load_official_checkpoint(tmp_path / "m.pth.tar")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_shapes_than_weigqs_are_refused(tmp_path):
+    path, _ = z_scored(tmp_path)
+    weights = lifter_of("simplebaseline", {"hidden": 8, "skeleton": "h36m16", "root_output": True}).state_dict()
+    torch.save({"state_dict": weights | {"w1.weight": torch.ones(8, 33)}}, path)
+    with pytest.raises(CheckpointError, match="its shapes make no simplebaseline") as caught:
+        load_official_checkpoint(path)
+    assert "\n" not in str(caught.value)
 
 
 def spoilt(lifter, change):

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from poseda.errors import CheckpointError
 from poseda.lifters import create_lifter
 from poseda.lifters.official import load_official_checkpoint
 from tests.lifters.official.synthetic import random_weights, same_outputs, write
@@ -31,7 +33,6 @@ CASES = {
     "ktpformer": case("ktpformer", "JihuaPeng/KTPFormer", "model_pos", "module.", frames=27, dim=64, depth=2),
     "mixste": case("mixste", "JinluZhang1126/MixSTE", "model_pos", "module.", frames=27, dim=64, depth=3),
     "mixste_hotrepo": case("mixste", "JinluZhang1126/MixSTE", "", frames=27, dim=64, depth=8),
-    "mlp_martinez": case("simplebaseline", "garyzhao/SemGCN", "state_dict", skeleton="h36m16", root_output=True),
     "mlp_poseaug": case("simplebaseline", "jfzhang95/PoseAug", "state_dict", skeleton="h36m16"),
     "motionagformer": case(
         "motionagformer", "TaatiTeam/MotionAGFormer", "model", "module.", frames=27, layers=4, dim=32, **STREAMS
@@ -84,7 +85,7 @@ CASES = {
     "videopose3d_243": case("videopose3d", "facebookresearch/VideoPose3D", "model_pos", frames=243, channels=64),
     "videopose3d_causal": case("videopose3d", "facebookresearch/VideoPose3D", "model_pos", frames=27, channels=128),
 }
-OLD_FORMAT = ("semgcn", "videopose3d", "mlp_martinez", "stgcn")
+OLD_FORMAT = ("semgcn", "videopose3d", "mlp_poseaug", "stgcn")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -103,5 +104,17 @@ def test_a_file_with_exactly_these_names_and_shapes_loads_strictly(name, tmp_pat
     assert ("bones sum to 4150 mm" in " ".join(official.remarks)) == (options.get("units") == "image")
 
 
+def test_weigqs_simplebaseline_needs_its_statistics(tmp_path):
+    _, shapes = layout("mlp_martinez")
+    path = write(tmp_path / "ckpt_best.pth.tar", random_weights(shapes), "state_dict", "")
+    with pytest.raises(CheckpointError, match=r"weigq's network.* put stat_2d\.pth\.tar and stat_3d\.pth\.tar"):
+        load_official_checkpoint(path)
+    for name, axes in (("stat_2d", 2), ("stat_3d", 3)):
+        torch.save({"mean": [0.0] * 32 * axes, "std": [1.0] * 32 * axes}, tmp_path / f"{name}.pth.tar")
+    official = load_official_checkpoint(path)
+    assert official.repository == "weigq/3d_pose_baseline_pytorch"
+    assert official.lifter.skeleton.name == "h36m16"
+
+
 def test_no_recorded_layout_is_left_out():
-    assert set(json.loads(recorded("checkpoint_layouts.json").read_text())) == set(CASES)
+    assert set(json.loads(recorded("checkpoint_layouts.json").read_text())) == {*CASES, "mlp_martinez"}
