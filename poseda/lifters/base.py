@@ -196,10 +196,11 @@ class Lifter(nn.Module):
         return bool(self.options.get("sigma", False))
 
     def check_keypoints(self, keypoints: Tensor) -> None:
-        """Raise ShapeError unless keypoints are (B, T, J, inputs) with the lifter's joints and window."""
+        """Raise ShapeError unless keypoints are (B, T, J, inputs), B > 0, with the lifter's joints and window."""
         frames = f"at least {self.frames}" if self.slides else str(self.frames)
         wrong = (
             keypoints.ndim != 4
+            or keypoints.shape[0] == 0
             or keypoints.shape[2:] != (self.skeleton.num_joints, self.inputs)
             or keypoints.shape[1] < self.frames
             or (keypoints.shape[1] > self.frames and not self.slides)
@@ -207,7 +208,8 @@ class Lifter(nn.Module):
         if wrong:
             raise ShapeError(
                 f"{self.name or type(self).__name__} takes {self.skeleton.name} keypoints "
-                f"(B, T, {self.skeleton.num_joints}, {self.inputs}) with T {frames}, got {tuple(keypoints.shape)}."
+                f"(B, T, {self.skeleton.num_joints}, {self.inputs}) with B at least 1 and T {frames}, "
+                f"got {tuple(keypoints.shape)}."
             )
 
     def to_output(self, metres: Tensor, log_metres: Tensor | None = None) -> LifterOutput:

@@ -52,7 +52,8 @@ def lifting_batches(
         lifted = windows[:, lifter.frames // 2, None]
     count = max(batch_size // lifter.frames, 1)
     for some, frames, mask in zip(*(torch.split(x, count) for x in (windows, lifted, kept)), strict=True):
-        yield LiftingBatch(some, frames[mask], mask)
+        if len(some):  # torch.split makes one piece of nothing
+            yield LiftingBatch(some, frames[mask], mask)
 
 
 def _stretches(bounds: Tensor, frames: int, batch_size: int) -> Iterator[LiftingBatch]:

@@ -11,6 +11,7 @@ import torch
 from poseda.data.clips import LabelledClips
 from poseda.engine.checkpoint import load_lifter, save_lifter
 from poseda.engine.supervised import TrainConfig, train_lifter
+from poseda.errors import ShapeError
 from poseda.lifters import create_lifter, list_lifters
 from poseda.stages.gpa import GPA
 from poseda.stages.lpa import LPA
@@ -53,3 +54,11 @@ def test_it_trains_adapts_refines_and_is_saved(
     again, _ = load_lifter(tmp_path / "lifter.safetensors")
     before, after = (lift_with_stages(each, target, []).poses for each in (lifter, again))
     torch.testing.assert_close(before, after)
+
+
+@pytest.mark.parametrize("name", list_lifters())
+def test_no_windows_at_all_are_refused_in_one_line(name: str) -> None:
+    lifter = create_lifter(name, seed=0, **SMALL[name])
+    with pytest.raises(ShapeError, match=rf"{name} takes .* with B at least 1 and T .*, got \(0, ") as caught:
+        lifter(torch.zeros(0, lifter.frames, 17, 2))
+    assert "\n" not in str(caught.value)
