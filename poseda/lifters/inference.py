@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from poseda.data.clips import LabelledClips, UnlabelledClips
-from poseda.errors import ConfigError, ShapeError
+from poseda.errors import ConfigError, ShapeError, choose
 from poseda.geometry.camera import normalise_screen
 from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode
@@ -22,6 +22,7 @@ from poseda.lifters.views import fill_missing as fill_missing
 from poseda.skeleton import Skeleton, constant_tensor
 
 Run = Callable[[Tensor, Tensor], LifterOutput]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,14 @@ class LiftConfig:
     """Frames that each window of a seq2seq lifter shares with the next one."""
     merge: Merge = "mean"
     """Of a frame in several windows: the mean of its poses, or the one nearest to its window's centre."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """bfloat16: products up to the latent in half the bits, for machines that have them; it costs accuracy."""
     compile: bool = False
     """Whether the lifter goes through torch.compile first, which takes from seconds to minutes."""
+
+    def __post_init__(self) -> None:
+        choose(self.merge, get_args(Merge), "merge")
+        choose(self.precision, get_args(Precision), "precision")
 
 
 @torch.no_grad()

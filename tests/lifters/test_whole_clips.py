@@ -102,6 +102,17 @@ def test_an_overlap_that_is_no_part_of_a_window_is_refused():
         lift_clips(create_lifter("poseformer", **SMALL["poseformer"]), clips(), config=LiftConfig(overlap=3))
 
 
+@pytest.mark.parametrize("name", ["mixste", "poseformer", "simplebaseline", "videopose3d"])
+def test_of_no_frames_there_are_no_poses(name):
+    assert lift_clips(create_lifter(name, **SMALL[name]), clips().limit(0)).poses.shape == (0, 17, 3)
+
+
+@pytest.mark.parametrize(("option", "value"), [("precision", "bf16"), ("merge", "center")])
+def test_words_that_mean_nothing_are_refused_at_once(option, value):
+    with pytest.raises(ConfigError, match=f"There is no {option} '{value}'"):
+        LiftConfig(**{option: value})
+
+
 def test_half_precision_stays_near_and_decodes_in_full():
     lifter, given = create_lifter("mixste", seed=0, **SMALL["mixste"]), clips()
     exact = lift_clips(lifter, given).poses
