@@ -169,6 +169,11 @@ class ConvFormer(Lifter):
         config = config or ConvFormerConfig()
         super().__init__(skeleton=config.skeleton, frames=config.frames, output="seq2frame", options=asdict(config))
         joints, frames, dim = self.skeleton.num_joints, config.frames, config.dim
+        if config.padding == "circular" and max(kernel_sizes(config.kernels)) // 2 > joints:
+            raise ConfigError(
+                f"The lifter option kernels={config.kernels} of convformer with padding=circular is wider than "
+                f"{2 * joints + 1}, which would go around the {joints} joints of {self.skeleton.name} more than once."
+            )
         width = joints * dim
         self.Spatial_patch_to_embedding = nn.Linear(self.inputs, dim)
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))

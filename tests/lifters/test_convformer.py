@@ -96,9 +96,15 @@ def test_training_draws_dropout_and_depth():
         ({"kernels": "3;5"}, "kernels=3;5"),
         ({"padding": "zero"}, "zeros"),
         ({"mixing": "softmx"}, "softmax"),
+        ({"kernels": "3,37", "padding": "circular"}, "kernels=3,37 .* wider than 35.* 17 joints of h36m17"),
         ({"dropout": 1.0}, "option dropout="),
     ],
 )
 def test_options_that_make_no_network_are_refused(options, words):
     with pytest.raises(ConfigError, match=words):
         create_lifter("convformer", **options)
+
+
+@pytest.mark.parametrize("options", [{"kernels": "35", "padding": "circular"}, {"kernels": "41"}])
+def test_kernels_as_wide_as_their_padding_allows_lift(options):
+    assert small(**options)(torch.rand(1, 5, 17, 2)).pose.isfinite().all()
