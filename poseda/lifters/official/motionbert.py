@@ -26,7 +26,10 @@ def stream_options(layout: Layout) -> dict[str, object]:
 
 
 def _read(layout: Layout) -> Reading:
-    window = "The window is the longest that has positions; the network takes shorter ones too."
+    window = (
+        "The window is as long as there are positions. The original network takes shorter ones too, this lifter does "
+        "not: the last frame of a shorter sequence is repeated when clips are lifted."
+    )
     return Reading("motionbert", stream_options(layout), (SCALE, _ROOT, CONFIDENCE, HEADS, window), IMAGE)
 
 

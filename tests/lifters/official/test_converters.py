@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import poseda
-from poseda.errors import CheckpointError, DataError, MissingDataError
+from poseda.errors import CheckpointError, DataError, MissingDataError, ShapeError
 from poseda.lifters import create_lifter
 from poseda.lifters.official import list_official_layouts, load_official_checkpoint
 from poseda.lifters.official.layout import Layout
@@ -118,6 +118,14 @@ def test_what_the_file_does_not_tell_is_said(tmp_path):
     assert "MPI-INF-3DHP" in remarks("glagcn", frames=3, channels=8)
     assert "run_s-agcn_HE_13.py" in remarks("glagcn", frames=3, channels=8, skeleton="humaneva15")
     assert "confidence, is 1" in remarks("motionagformer", frames=3, layers=1, dim=8, dim_rep=6)
+
+
+def test_what_is_said_of_motionberts_window_is_true_of_the_lifter(tmp_path):
+    lifter = lifter_of("motionbert", {"frames": 9, "max_frames": 9, "dim": 16, "depth": 1, "units": "image"})
+    official = load_official_checkpoint(write(tmp_path / "m.bin", lifter.state_dict()))
+    assert "this lifter does not" in official.remarks[-1]
+    with pytest.raises(ShapeError, match="with B at least 1 and T 9"):
+        official.lifter(torch.rand(1, 5, 17, 2))
 
 
 def test_half_precision_and_counters_that_old_files_lack_are_taken(tmp_path):
