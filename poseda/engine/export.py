@@ -25,7 +25,7 @@ from poseda.errors import ConfigError, require
 from poseda.files.atomic import atomic_write
 from poseda.geometry.camera import Camera
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode, to_camera
-from poseda.lifters.blocks import MAX_BATCH
+from poseda.lifters.blocks import MAX_BATCH, Attends
 
 TOLERANCE_MM = 0.05
 """Largest difference from the lifter that an exported program may show."""
@@ -45,6 +45,8 @@ class Export:
     program: Path
     description: Path
     difference_mm: float
+    max_batch: int | None
+    """Windows that it takes at a time at most; None for any number."""
 
 
 class _Program(nn.Module):
@@ -92,22 +94,27 @@ def takes_screen(lifter: Lifter) -> bool:
 
 @torch.no_grad()
 def export_lifter(lifter: Lifter, path: Path | str) -> Export:
-    """Write a lifter (on the CPU) as .pt2 or .onnx, by the path's ending, with a JSON description beside it.
+    """Write a lifter (on the CPU) as .pt2 or .onnx, by the path's ending; its description, <name>.pt2.json, beside it.
 
-    The program takes `keypoints` (B, frames, J, 2), screen-normalised, of any B, and gives `poses` (B, T', J, 3) mm
-    and `sigma` (B, T', J) mm. Where the lifter does not take the screen alone, keypoints are pixels, and `confidence`
-    (B, frames, J), 0 = missing, and `camera` (B, 12), the numbers of CAMERA, stand beside them. Raises ConfigError,
-    before anything is written, for another ending, for a missing extra, and where the program's output is more than
+    The program takes `keypoints` (B, frames, J, 2), screen-normalised, in the lifter's dtype, and gives `poses`
+    (B, T', J, 3) mm and `sigma` (B, T', J) mm. B is any number, but at most `max_batch` where the lifter has attention.
+    Where the lifter does not take the screen alone, keypoints are pixels, and `confidence` (B, frames, J), 0 = missing,
+    and `camera` (B, 12), the numbers of CAMERA, stand beside them. Raises ConfigError, before anything is written, for
+    another ending, a missing extra, a lifter that draws at random, and where the program's output is more than
     TOLERANCE_MM from the lifter's.
     """
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path}: an exported lifter ends in {' or '.join(_FORMATS)}.")
+    if lifter.draws:
+        raise ConfigError(f"{path}: {lifter.name} draws at random in each pass, which no program does: {lifter.draws}.")
     with evaluation_mode(lifter):
         program = _program(lifter)
         expected = {batch: program(**_inputs(lifter, batch)) for batch in _BATCHES}  # before tracing: caches
-        description = {**describe_lifter(lifter), **_interface(lifter)}
-        data, run = _FORMATS[path.suffix](_traced(lifter), description)
+        traced, most = _traced(lifter)
+        limit = {} if most is None else {"max_batch": most}
+        description = {**describe_lifter(lifter), **_interface(lifter), **limit}
+        data, run = _FORMATS[path.suffix](traced, description)
     difference = max(
         float((given - wanted).abs().max())
         for batch, outputs in expected.items()
@@ -118,14 +125,20 @@ def export_lifter(lifter: Lifter, path: Path | str) -> Export:
             f"{path}: not written, the exported {lifter.name} is up to {difference:.3g} mm from the lifter on random "
             f"keypoints, and {TOLERANCE_MM} mm is the limit; try the other format ({' or '.join(_FORMATS)})."
         )
-    beside = path.with_suffix(".json")
+    beside = path.with_name(f"{path.name}.json")
     atomic_write(path, data)
     atomic_write(beside, json.dumps({**description, "difference_mm": difference}, indent=2).encode() + b"\n")
-    return Export(path, beside, difference)
+    return Export(path, beside, difference, most)
 
 
 def _inputs(lifter: Lifter, batch: int) -> Inputs:
-    """Random inputs of the program, over the whole screen or image, the same in each call."""
+    """Random inputs of the program, over the whole screen or image, the same in each call, in the lifter's dtype."""
+    inputs = _random(lifter, batch)
+    weight = next((p for p in lifter.parameters() if p.is_floating_point()), inputs["keypoints"])
+    return {name: value.to(weight.dtype) for name, value in inputs.items()}
+
+
+def _random(lifter: Lifter, batch: int) -> Inputs:
     generator = torch.Generator().manual_seed(batch)
     keypoints = torch.rand(batch, lifter.frames, lifter.skeleton.num_joints, 2, generator=generator)
     if takes_screen(lifter):
@@ -136,11 +149,14 @@ def _inputs(lifter: Lifter, batch: int) -> Inputs:
     return {"keypoints": keypoints * 1000, "confidence": confidence, "camera": camera}
 
 
-def _traced(lifter: Lifter) -> ExportedProgram:
-    batch = Dim("batch", min=1, max=MAX_BATCH // lifter.frames)  # beyond it `blocks.attend` would split
+def _traced(lifter: Lifter) -> tuple[ExportedProgram, int | None]:
+    """The program, and how many windows it takes at most where it has fused attention; None for any number."""
+    attends = any(isinstance(part, Attends) for part in lifter.modules())
+    most = MAX_BATCH // lifter.frames if attends else None  # beyond it `blocks.attend` would split
+    batch = Dim("batch", min=1, max=most)
     example = _inputs(lifter, _TRACED)
     shapes = {name: {0: batch} for name in example}
-    return torch.export.export(_program(lifter).eval(), tuple(example.values()), dynamic_shapes=shapes)
+    return torch.export.export(_program(lifter).eval(), tuple(example.values()), dynamic_shapes=shapes), most
 
 
 def _interface(lifter: Lifter) -> dict[str, object]:

@@ -69,6 +69,8 @@ class Lifter(nn.Module):
     cached_frames: int = 0
     """Frames of input that a CPU lifts at a time when no gradient is asked for: more of them, and their features leave
     its caches. 0 for all at once, where large products or work that windows share count for more."""
+    draws: str = ""
+    """The option by which each pass draws at random, in evaluation too, and what to take instead; empty for none."""
     skeleton: Skeleton
     frames: int
     output: OutputForm

@@ -57,7 +57,11 @@ class TransformerConfig(LifterConfig):
         check_heads(self.dim, self.heads)
 
 
-class Attention(nn.Module):
+class Attends(nn.Module):
+    """Base of the modules that call `attend`: an exported program takes no more than its kernels do."""
+
+
+class Attention(Attends):
     """Multi-head self-attention of the tokens (B, T, J, C) of each frame, or of each joint's track."""
 
     def __init__(self, dim: int, heads: int, axis: Axis, bias: bool = True) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from poseda.errors import ConfigError, choose
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, gather_frames
-from poseda.lifters.blocks import BLOCK_EPS, DropPath, Mlp, attend, drop_rates, sigma_head
+from poseda.lifters.blocks import BLOCK_EPS, Attends, DropPath, Mlp, attend, drop_rates, sigma_head
 
 _PADDINGS = {"zeros": "constant", "replicate": "replicate", "circular": "circular"}
 _MIXINGS = ("softmax", "sum")
@@ -107,7 +107,7 @@ class MixedConv(nn.Module):
         return F.conv1d(F.pad(x, [self.reach] * 2, mode=self.padding), weight, shares @ torch.stack(biases))
 
 
-class ConvAttention(nn.Module):
+class ConvAttention(Attends):
     """Dynamic multi-headed convolutional self-attention on tokens (N, tokens, width).
 
     Convolution channels and output projection lie along the features when `over_joints` (the filter slides over

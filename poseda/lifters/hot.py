@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from poseda.errors import choose
 from poseda.lifters.base import check_range
-from poseda.lifters.blocks import attend, split_heads
+from poseda.lifters.blocks import Attends, attend, split_heads
 from poseda.lifters.mixste import MixSTE, MixSTEConfig
 
 TIES = ("first", "none", "random")
@@ -50,7 +50,7 @@ def check_pruning(frames: int, tokens: int, neighbours: int, ties: str) -> None:
     choose(ties, TIES, "HoT tie rule")
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attends):
     """Each joint's frames, recovered by learned queries from the kept ones."""
 
     def __init__(self, dim: int, heads: int, bias: bool = True) -> None:
@@ -81,6 +81,7 @@ class TokenPruning(nn.Module):
     ) -> None:
         """Add the weights, under the published names; to be called once the lifter has its own."""
         self.tokens, self.neighbours, self.ties = tokens, neighbours, ties
+        self.draws = "ties=random; take ties=first" if ties == "random" else ""
         self.pos_embed_token = nn.Parameter(torch.zeros(1, tokens, dim))
         self.x_token = nn.Parameter(torch.zeros(1, frames, dim))
         self.cross_attention = CrossAttention(dim, heads, bias)

@@ -38,13 +38,19 @@ def tiny(name, **options):
     return create_lifter(name, seed=0, **SMALL[name] | SHALLOW.get(name, {}) | options)
 
 
+ATTENTION = {"convformer", "mixste", "ktpformer", "motionbert", "motionagformer", "poseformer", "poseformerv2"}
+ATTENTION |= {"hot", "hot_motionbert", "hot_motionagformer"}
+
+
 @pytest.mark.parametrize("name", list_lifters())
 @torch.no_grad()
-def test_every_lifter_can_be_traced_for_any_batch(name):
+def test_every_lifter_can_be_traced_and_only_attention_limits_the_batch(name):
     lifter = tiny(name).eval()
     keypoints = torch.rand(5, lifter.frames, 17, 2)
     expected = lifter(keypoints)
-    program = module._traced(lifter).module()
+    traced, most = module._traced(lifter)
+    assert most == (65535 // lifter.frames if name in ATTENTION else None)
+    program = traced.module()
     for batch in (1, 5):
         poses, sigma = program(keypoints[:batch])
         torch.testing.assert_close(poses, expected.pose[:batch], rtol=1e-4, atol=1e-2)
@@ -86,7 +92,7 @@ def test_a_program_makes_the_view_by_itself(view, confidence, tmp_path):
     )  # fmt: skip
     expected = lift_clips(lifter, clips, flip=False)
     export_lifter(lifter, tmp_path / "lifter.pt2")
-    said = json.loads((tmp_path / "lifter.json").read_text())["inputs"]
+    said = json.loads((tmp_path / "lifter.pt2.json").read_text())["inputs"]
     numbers = {f"k{n + 1}": cameras.radial[:, n] for n in range(3)}
     numbers |= {f"p{n + 1}": cameras.tangential[:, n] for n in range(2)}
     camera = torch.stack([numbers[n] if n in numbers else getattr(cameras, n) for n in said["camera"]["what"]], -1)
@@ -158,11 +164,53 @@ def test_the_command_writes_both_files_and_prints_the_difference(tmp_path, capsy
     words = [f"checkpoint={tmp_path}/lifter.safetensors", f"output={tmp_path}/program.pt2"]
     assert main(words) == 0
     assert "mm from the lifter on random keypoints" in capsys.readouterr().out
-    assert (tmp_path / "program.pt2").is_file() and (tmp_path / "program.json").is_file()
+    assert (tmp_path / "program.pt2").is_file() and (tmp_path / "program.pt2.json").is_file()
     assert main([words[0], "output=program.tflite"]) == 1
     assert "output=program.tflite must end in .pt2 or .onnx" in capsys.readouterr().err
     assert main(["--help"]) == 0
     assert "output" in capsys.readouterr().out
+
+
+def test_the_most_windows_are_said_where_attention_limits_them(tmp_path, capsys):
+    save_lifter(tmp_path / "lifter.safetensors", tiny("mixste"), {})
+    assert main([f"checkpoint={tmp_path}/lifter.safetensors", f"output={tmp_path}/program.pt2"]) == 0
+    assert "up to 7281 windows at a time" in capsys.readouterr().out
+    assert json.loads((tmp_path / "program.pt2.json").read_text())["max_batch"] == 7281
+    program = torch.export.load(tmp_path / "program.pt2").module()
+    assert program(torch.rand(3, 9, 17, 2))[0].shape == (3, 9, 17, 3)
+    with pytest.raises(AssertionError):
+        program(torch.zeros(7282, 9, 17, 2))
+
+
+def test_a_program_without_attention_takes_more_than_a_kernel_would(tmp_path):
+    written = export_lifter(create_lifter("simplebaseline", seed=0, hidden=8), tmp_path / "lifter.pt2")
+    assert written.max_batch is None and "max_batch" not in json.loads(written.description.read_text())
+    program = torch.export.load(tmp_path / "lifter.pt2").module()
+    assert program(torch.zeros(70_000, 1, 17, 2))[0].shape == (70_000, 1, 17, 3)
+
+
+def test_a_file_with_the_programs_stem_is_left_alone(tmp_path):
+    (tmp_path / "results.json").write_text("a run's")
+    written = export_lifter(create_lifter("simplebaseline", seed=0, hidden=8), tmp_path / "results.pt2")
+    assert (tmp_path / "results.json").read_text() == "a run's"
+    assert written.description == tmp_path / "results.pt2.json"
+
+
+def test_a_lifter_of_another_precision_is_written_in_it(tmp_path):
+    lifter = create_lifter("simplebaseline", seed=0, hidden=8).double()
+    export_lifter(lifter, tmp_path / "lifter.pt2")
+    keypoints = torch.rand(3, 1, 17, 2).double()
+    poses, _ = torch.export.load(tmp_path / "lifter.pt2").module()(keypoints)
+    with torch.no_grad():
+        torch.testing.assert_close(poses, lifter.eval()(keypoints).pose)
+
+
+@pytest.mark.parametrize("name", ["hot", "hot_motionbert", "hot_motionagformer"])
+def test_a_lifter_that_draws_at_random_is_refused_with_what_to_take(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_traced", None)
+    with pytest.raises(ConfigError, match=f"{name} draws at random in .*ties=random; take ties=first") as caught:
+        export_lifter(tiny(name, ties="random"), tmp_path / "lifter.pt2")
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_another_ending_is_refused(tmp_path):

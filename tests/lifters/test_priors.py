@@ -76,7 +76,7 @@ def test_poseformer_with_a_prior_still_shares_frames_between_windows():
 def test_a_lifter_with_a_prior_can_be_traced():
     lifter = stirred("mixste", **SMALL["mixste"] | {"depth": 1}, prior="ktp")
     keypoints = torch.rand(5, 9, 17, 2)
-    poses, _ = _traced(lifter).module()(keypoints)
+    poses, _ = _traced(lifter)[0].module()(keypoints)
     torch.testing.assert_close(poses, lifter(keypoints).pose, rtol=1e-4, atol=1e-2)
 
 
