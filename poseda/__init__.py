@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from poseda.lifters.wrapped import wrap
     from poseda.metrics.protocols import get_protocol
     from poseda.skeleton import Skeleton, get_skeleton
+    from poseda.stages import create_stage, list_stages
     from poseda.stages.ema import EMA
     from poseda.stages.gpa import GPA
     from poseda.stages.lpa import LPA
-    from poseda.stages.pipeline import AdaptConfig, adapt_lifter
+    from poseda.stages.pipeline import AdaptConfig, adapt_lifter, lift_with_stages
     from poseda.stages.tto import TTO
     from poseda.zoo import fetch_source_model, list_source_models, load_source_model
 
@@ -56,10 +57,11 @@ _HOMES = {
     "poseda.lifters.wrapped": ("wrap",),
     "poseda.metrics.protocols": ("get_protocol",),
     "poseda.skeleton": ("Skeleton", "get_skeleton"),
+    "poseda.stages": ("create_stage", "list_stages"),
     "poseda.stages.ema": ("EMA",),
     "poseda.stages.gpa": ("GPA",),
     "poseda.stages.lpa": ("LPA",),
-    "poseda.stages.pipeline": ("AdaptConfig", "adapt_lifter"),
+    "poseda.stages.pipeline": ("AdaptConfig", "adapt_lifter", "lift_with_stages"),
     "poseda.stages.tto": ("TTO",),
     "poseda.zoo": ("fetch_source_model", "list_source_models", "load_source_model"),
 }
@@ -83,16 +85,19 @@ __all__ = [
     "__version__",
     "adapt_lifter",
     "create_lifter",
+    "create_stage",
     "evaluate_lifter",
     "examine",
     "fetch_source_model",
     "get_protocol",
     "get_skeleton",
     "lift_clips",
+    "lift_with_stages",
     "list_domains",
     "list_lifters",
     "list_rigs",
     "list_source_models",
+    "list_stages",
     "load_archive",
     "load_domain",
     "load_lifter",
