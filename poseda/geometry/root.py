@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from poseda.errors import ShapeError
+from poseda.skeleton import constant_tensor
 
 _ROBUST_SCALE = 1.5
 _LEAST_SCALE_MM = 1e-3
@@ -41,6 +42,16 @@ def root_from_keypoints(
     in_front = (root[..., 2] > 0) & (nearest > 0)
     valid = in_front & (spread > 0) & (visible.sum(-1) >= 2) & root.isfinite().all(-1)
     return torch.where(valid.unsqueeze(-1), root, 0), valid
+
+
+def place_by_keypoints(pose: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Root and valid as `root_from_keypoints` finds them, and the pose there: (..., 3) mm, (...) bool, (..., J, 3) mm.
+
+    All joints of a pose without a root are put on the camera's axis, 1 m away, where their projection is finite.
+    """
+    root, valid = root_from_keypoints(pose, rays, weights)
+    axis = constant_tensor((0.0, 0.0, 1000.0), pose.dtype, pose.device)
+    return root, valid, torch.where(valid[..., None, None], pose + root.unsqueeze(-2), axis)
 
 
 def _solve(pose: Tensor, rays: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

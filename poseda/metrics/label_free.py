@@ -12,7 +12,7 @@ from torch import Tensor
 from poseda.errors import ShapeError
 from poseda.geometry.bones import bone_lengths
 from poseda.geometry.camera import Camera
-from poseda.geometry.root import root_from_keypoints
+from poseda.geometry.root import place_by_keypoints
 from poseda.metrics.pose import within_sequence
 from poseda.skeleton import Skeleton
 
@@ -68,9 +68,7 @@ def reprojection_error(poses: Tensor, keypoints: Tensor, confidence: Tensor, cam
 
     Weighted by confidence; frames whose root cannot be found are left out. NaN where there is none.
     """
-    root, valid = root_from_keypoints(poses, cameras.unproject(keypoints), confidence)
-    place = poses + root.unsqueeze(-2)
-    place = torch.where(valid[:, None, None], place, place.new_tensor([0.0, 0.0, 1000.0]))
+    _, valid, place = place_by_keypoints(poses, cameras.unproject(keypoints), confidence)
     weight = (confidence * valid.unsqueeze(-1)).double()
     error = (cameras.project(place) - keypoints).norm(dim=-1).double()
     total = float(weight.sum())

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import least_squares
 
 from poseda.errors import ShapeError
-from poseda.geometry.root import root_from_keypoints
+from poseda.geometry.root import place_by_keypoints, root_from_keypoints
 
 F64 = torch.float64
 
@@ -119,6 +119,19 @@ def test_samples_without_an_answer_are_flagged_and_zero(dtype):
     root, valid = root_from_keypoints(pose, rays, weights)
     assert valid.tolist() == [False] * 5 + [True]
     assert torch.equal(root[:5], torch.zeros(5, 3, dtype=dtype))
+
+
+def test_a_pose_is_placed_at_its_root_or_where_its_projection_is_finite():
+    generator = torch.Generator().manual_seed(0)
+    pose = torch.randn(3, 17, 3, generator=generator, dtype=torch.float64) * 200
+    at = pose + torch.tensor([100.0, -50.0, 4000.0], dtype=torch.float64)
+    rays, weights = at[..., :2] / at[..., 2:], torch.ones(3, 17, dtype=torch.float64)
+    weights[1] = 0
+    root, valid, place = place_by_keypoints(pose, rays, weights)
+    assert valid.tolist() == [True, False, True]
+    torch.testing.assert_close(place[::2], at[::2])
+    torch.testing.assert_close(root[0], at[0, 0] - pose[0, 0])
+    assert place[1].tolist() == [[0.0, 0.0, 1000.0]] * 17
 
 
 def test_gradient_agrees_with_finite_differences_when_not_reweighted():

@@ -104,4 +104,4 @@ def test_the_command_runs_them(tmp_path, monkeypatch, capsys):
     assert adapt.main([*words, "stages=[hypotheses]", "hypotheses.draws=2"]) == 0
     assert "\n+ hypotheses " in capsys.readouterr().out
     assert adapt.main([*words, "stages=[hypotheses]", "hypotheses.how=median"]) == 1
-    assert "There is no hypotheses.how 'median'" in capsys.readouterr().err
+    assert "hypotheses.how=median is none of: mean, best, softmax. Did you mean 'mean'?" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poseda.errors import ShapeError, choose
 from poseda.geometry.camera import Camera
-from poseda.geometry.root import root_from_keypoints
+from poseda.geometry.root import place_by_keypoints
 
 Per = Literal["joint", "pose"]
 How = Literal["mean", "best", "softmax"]
@@ -91,9 +91,7 @@ def reprojection_errors(
     """Distance (N, H, J) px of each hypothesis to the keypoints, 0 for missing joints; (N, H) bool: it has a root."""
     seen = (confidence > 0)[:, None].expand(poses.shape[:-1])
     rays = cameras.unproject(keypoints)[:, None].expand(*poses.shape[:-1], 2)
-    root, valid = root_from_keypoints(poses, rays, confidence[:, None].expand(poses.shape[:-1]))
-    place = poses + root.unsqueeze(-2)
-    place = torch.where(valid[..., None, None], place, place.new_tensor([0.0, 0.0, 1000.0]))
+    _, valid, place = place_by_keypoints(poses, rays, confidence[:, None].expand(poses.shape[:-1]))
     distance = (cameras.project(place) - keypoints.unsqueeze(1)).norm(dim=-1)
     return torch.where(seen, distance, 0.0), valid
 

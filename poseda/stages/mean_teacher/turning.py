@@ -9,10 +9,9 @@ from poseda.data.batches import TargetBatch
 from poseda.data.checks import MINIMUM_VISIBLE
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.camera import vertical
-from poseda.geometry.root import root_from_keypoints
+from poseda.geometry.root import place_by_keypoints
 from poseda.geometry.rotations import rotate, rotate_about_axis
 from poseda.lifters.base import Lifter
-from poseda.skeleton import constant_tensor
 
 NEAREST_MM = 300.0
 """A turned pose that comes nearer to the camera is not used."""
@@ -26,9 +25,7 @@ def place_poses(pose: Tensor, target: TargetBatch, residual: float) -> tuple[Ten
     """
     keypoints, visible = frames_of(target.keypoints, pose), frames_of(target.visible, pose)
     seen = visible.to(pose.dtype)
-    root, valid = root_from_keypoints(pose, target.cameras.unproject(keypoints), seen)
-    place = pose + root.unsqueeze(-2)
-    place = torch.where(valid[..., None, None], place, constant_tensor((0.0, 0.0, 1000.0), place.dtype, place.device))
+    root, valid, place = place_by_keypoints(pose, target.cameras.unproject(keypoints), seen)
     distance = torch.where(visible, (target.cameras.project(place) - keypoints).norm(dim=-1), 0.0)
     box = box_scale(keypoints, visible)
     usable = (valid & (box > 1.0) & (visible.sum(-1) >= MINIMUM_VISIBLE)).all(1)
