@@ -47,10 +47,14 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
     # both are natural: a checkpoint is a lifter's, and a command has one checkpoint
     arguments = [word.removeprefix("lifter.") if word.startswith("lifter.checkpoint=") else word
                  for word in (sys.argv[1:] if argv is None else argv)]  # fmt: skip
-    if HELP_WORDS.intersection(arguments):
+    if asked := HELP_WORDS.intersection(arguments):
         from poseda.cli.help import help_text
 
-        show(help_text(command))
+        last = max(len(arguments) - 1 - arguments[::-1].index(word) for word in asked)
+        try:
+            show(help_text(command, arguments[last + 1 :]))
+        except Exception as error:
+            return explain(error)
         return 0
     wait_asleep()
     from poseda.lifters.matmul import kept_products

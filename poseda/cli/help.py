@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,11 +21,18 @@ from poseda.cli.discover import (
     preset_files,
     raw_datasets,
 )
+from poseda.errors import choose
 
 if TYPE_CHECKING:
     from poseda.cli.app import Command
 
 WIDTH = 110
+WIDEST = 16
+"""Widest type that has the texts beside it."""
+CHOSEN = ("source", "target", "lifter")
+"""Configs that a preset stands for."""
+PRESETS = ("lifter", "stages", "experiment")
+"""Options whose value names a part of the help."""
 SCHEMA = PACKAGE / "cli" / "schema.py"
 
 
@@ -62,8 +69,14 @@ class FieldSource:
     text: str
 
 
-def help_text(command: Command) -> str:
-    """What the command does, examples, and every option with type, default and meaning."""
+def help_text(command: Command, words: Sequence[str] = ()) -> str:
+    """What the command does, examples, and every option with type, default and meaning; of what `words` name alone.
+
+    Raises ConfigError for a word that names no part.
+    """
+    if words:
+        parts = parts_of(command)
+        return "\n\n".join(parts[choose(name, parts, "part of the help")] for name in names_in(words))
     fields = job_fields(command.name)
     blocks = [f"{command.line}: {command.summary}", usage(command), general_block(fields)]
     names = {field.name for field in fields}
@@ -77,8 +90,41 @@ def help_text(command: Command) -> str:
         blocks.append(plugin_block(STAGES, "stages=[NAME,...]", own_key=True))
     if "name" in names:
         blocks.append(experiment_block())
-    blocks += [nested_block(f) for f in fields if nested(f) and f.name not in ("source", "target", "lifter")]
+    blocks += [nested_block(f) for f in fields if nested(f) and f.name not in CHOSEN]
     return "\n\n".join([*(block for block in blocks if block), closing()])
+
+
+def names_in(words: Sequence[str]) -> list[str]:
+    """What words such as tto, tto.steps=5, lifter=mixste or stages=[gpa,lpa] name: tto, tto, mixste, gpa and lpa."""
+    names = []
+    for word in words:
+        key, _, value = word.partition("=")
+        names += value.strip("[]").split(",") if value and key in PRESETS else [key.partition(".")[0]]
+    return list(dict.fromkeys(name.strip() for name in names))
+
+
+def parts_of(command: Command) -> dict[str, str]:
+    """What can be asked for by name: each lifter and stage, each nested config, and the whole lists."""
+    fields = job_fields(command.name)
+    names = {field.name for field in fields}
+    parts = {"options": general_block(fields)}
+    if "dataset" in names:
+        parts["dataset"] = dataset_block()
+    for name in ("source", "target"):
+        if name in names:
+            parts[name] = domain_block([name])
+    if "stages" in names:
+        parts |= preset_parts("stage") | plugin_parts(STAGES, own_key=True)
+        parts["stages"] = plugin_block(STAGES, "stages=[NAME,...]", own_key=True)
+    if "lifter" in names:
+        parts |= preset_parts("lifter") | plugin_parts(LIFTERS, own_key=False)
+        parts["lifter"] = plugin_block(LIFTERS, "lifter=NAME", own_key=False)
+    if "name" in names:
+        for name, text in preset_parts("experiment").items():
+            parts[name] = f"{parts[name]}\n{text}" if name in parts else text
+        parts["experiment"] = experiment_block()
+    own = [field for field in fields if nested(field) and field.name not in CHOSEN]
+    return parts | {field.name: nested_block(field) for field in own}
 
 
 def usage(command: Command) -> str:
@@ -127,16 +173,34 @@ def domain_block(names: list[str]) -> str:
 
 def plugin_block(kind: Kind, how: str, own_key: bool) -> str:
     """Lifters or stages: what there is, the options of each, and the presets."""
-    files = kind.files()
-    texts = {name: headline(path) for name, path in preset_files(kind.group, (configs_folder(),)).items()}
-    parts = []
-    for name, path in files.items():
+    parts, texts = plugin_parts(kind, own_key), headlines(kind)
+    presets = {name: text for name, text in texts.items() if name not in parts}
+    return titled(f"{kind.group.capitalize()}s: {how} (configs/{kind.group})", *parts.values(), listed(presets))
+
+
+def headlines(kind: Kind) -> dict[str, str]:
+    """Preset -> its first comment."""
+    return {name: headline(path) for name, path in preset_files(kind.group, (configs_folder(),)).items()}
+
+
+def plugin_parts(kind: Kind, own_key: bool) -> dict[str, str]:
+    """Lifter or stage -> what it is, and its options."""
+    texts, parts = headlines(kind), {}
+    for name, path in kind.files().items():
         owner, config = plugin_classes(path, kind.marker)
         key = f"{name}." if own_key else f"{kind.group}."
         title = f"  {name}: {texts.get(name) or owner.headline}"
-        parts.append(f"{title}\n{table([option(f, key) for f in fields_of(config)])}")
-    presets = {name: text for name, text in texts.items() if name not in files}
-    return titled(f"{kind.group.capitalize()}s: {how} (configs/{kind.group})", *parts, listed(presets))
+        parts[name] = f"{title}\n{table([option(f, key) for f in fields_of(config)])}"
+    return parts
+
+
+def preset_parts(group: str) -> dict[str, str]:
+    """Preset -> what it is, and what it pins."""
+    parts = {}
+    for name, path in preset_files(group, (configs_folder(),)).items():
+        lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        parts[name] = "\n".join([f"  {group}={name}: {headline(path)}", *(f"    {line}" for line in lines)])
+    return parts
 
 
 def experiment_block() -> str:
@@ -154,6 +218,7 @@ def nested_block(field: FieldSource) -> str:
 
 def closing() -> str:
     more = {
+        "--help tto adapt": "shows these parts alone: a stage, a lifter, train, adapt, source, experiment, ...",
         "--cfg job": "prints the options as they would be used, and does nothing else",
         "-m key=a,b,c": "runs once for each value",
         "--config-dir DIR": "reads presets of your own from DIR/domain, DIR/lifter, ... as well",
@@ -173,14 +238,16 @@ def listed(choices: Mapping[str, str]) -> str:
 
 
 def table(options: list[Option]) -> str:
-    """Options in aligned columns, the texts wrapped."""
+    """Options in aligned columns, the texts wrapped; after a long list of choices the text has lines of its own."""
     left = [f"    {o.key}={o.default}" for o in options]
     first = min(max(map(len, left), default=0), 44)
-    second = max((len(o.kind) for o in options), default=0)
+    second = max((len(o.kind) for o in options if len(o.kind) <= WIDEST), default=0)
     indent = " " * (first + second + 4)
     lines = []
     for o, start in zip(options, left, strict=True):
         texts = textwrap.wrap(o.text, WIDTH - len(indent)) or [""]
+        if len(o.kind) > max(second, 1):
+            texts.insert(0, "")
         lines.append(f"{start:<{first}}  {o.kind:<{second}}  {texts[0]}".rstrip())
         lines += [indent + text for text in texts[1:]]
     return "\n".join(lines)

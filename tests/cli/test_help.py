@@ -23,7 +23,7 @@ from poseda.stages import list_stages, stage_class
 COMMANDS = {"train": train, "adapt": adapt, "evaluate": evaluate, "predict": predict}
 COMMANDS |= {"prepare": prepare, "export": export, "calibrate": calibrate, "models": models}
 ROOT = Path(__file__).resolve().parents[2]
-ROW = re.compile(r"^    ([a-z_0-9.]+)=(\S*) +(\S+) +(\S.*)$", re.MULTILINE)
+ROW = re.compile(r"^    ([a-z_0-9.]+)=(\S*) +(\S+)(?: +|\n +)(\S.*)$", re.MULTILINE)
 
 
 def help_of(name: str, capsys: Any) -> str:
@@ -87,6 +87,34 @@ def test_the_usual_words_ask_for_help_and_nothing_is_wider_than_a_terminal(word:
     text = capsys.readouterr().out
     assert "python -m poseda.adapt source=h36m target=3dhp" in text
     assert max(map(len, text.splitlines())) <= 140
+
+
+@pytest.mark.parametrize(
+    ("words", "prefixes"),
+    [
+        (["tto"], {"tto"}),
+        (["gpa.turn=ray", "adapt"], {"gpa", "adapt"}),
+        (["stages=[ema,coral]"], {"ema", "coral"}),
+        (["lifter=mixste"], {"lifter"}),
+        (["source", "train"], {"source", "train"}),
+    ],
+)
+def test_a_part_can_be_asked_for_by_name(words: list[str], prefixes: set[str], capsys: Any) -> None:
+    whole = {row[0] for row in ROW.findall(help_of("adapt", capsys))}
+    assert adapt.main(["--help", *words]) == 0
+    rows = {row[0] for row in ROW.findall(capsys.readouterr().out)}
+    assert {key.partition(".")[0] for key in rows} == prefixes
+    others = prefixes - {"lifter"}
+    assert {key for key in whole if key.partition(".")[0] in others} <= rows <= whole
+
+
+def test_presets_show_what_they_pin_and_an_unknown_part_gets_the_nearest(capsys: Any) -> None:
+    assert adapt.main(["--help", "experiment=best", "lifter=motionbert_lite"]) == 0
+    shown = capsys.readouterr().out
+    assert "tto: {lengths: person}" in shown and "mlp_ratio: 4.0" in shown
+    assert adapt.main(["--help", "ttoo"]) == 1
+    assert "There is no part of the help 'ttoo'. Did you mean 'tto'?" in capsys.readouterr().err
+    assert models.main(["--help", "tto"]) == 1
 
 
 def test_help_imports_neither_torch_nor_hydra_and_takes_under_two_seconds() -> None:
