@@ -74,8 +74,8 @@ def shares(
     if isinstance(stage, poseda.LPA):
         watch(stage, "augment", "generator")
         watch(stage, "update", "update")
-        watch(stage.adversary_3d, "learn", "discriminators")
-        watch(stage.adversary_2d, "learn", "discriminators")
+        watch(stage.adversaries.of_3d, "learn", "discriminators")
+        watch(stage.adversaries.of_2d, "learn", "discriminators")
     total = sum(seconds(step, device) for _ in range(repeats))
     judges = spent.get("discriminators", 0.0)
     made = spent.get("generator", 0.0) + spent.get("update", 0.0) - judges

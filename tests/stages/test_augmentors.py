@@ -31,7 +31,7 @@ def make_task(clips, lifter, name, *, seed=0, beside=(), batch_size=16, **option
 
 def networks(stage):
     augmentors = [stage.weak, stage.strong] if stage.name == "daf_dg" else [getattr(stage, "augmentor", stage)]
-    return [n for a in augmentors for n in (a.generator, a.adversary_3d.network, a.adversary_2d.network)]
+    return [n for a in augmentors for n in (a.generator, a.adversaries.of_3d.network, a.adversaries.of_2d.network)]
 
 
 def weights(*modules):

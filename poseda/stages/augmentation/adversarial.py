@@ -129,3 +129,44 @@ class Adversary:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.pool.load_state_dict(state["pool"])
+
+
+class Adversaries:
+    """The 3D and the 2D adversary of one generator; everything comes as a pair of 3D and 2D features (B, ...)."""
+
+    def __init__(
+        self, networks: tuple[nn.Module, nn.Module], *, weights: tuple[float, float], game: str, lr: float, pool: int,
+        penalty: float = 10.0,
+    ) -> None:  # fmt: skip
+        """`weights` are those of the verdicts in the generator's loss; the rest is as for an `Adversary`."""
+        self.weights, self.lr = weights, lr
+        self.of_3d, self.of_2d = (Adversary(each, game=game, lr=lr, pool=pool, penalty=penalty) for each in networks)
+
+    def learn(
+        self, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """One step of both, and their scalars for the log."""
+        scalars: dict[str, Tensor] = {}
+        for name, adversary, true, made in zip(("3d", "2d"), (self.of_3d, self.of_2d), real, fake, strict=True):
+            learned = adversary.learn(true, made, generator)
+            scalars |= {f"discriminator_{name}_{key}": value for key, value in learned.items()}
+        return scalars
+
+    def judge(self, fake: tuple[Tensor, Tensor]) -> Tensor:
+        """The generator's loss for its samples -> scalar."""
+        return self.weights[0] * self.of_3d.judge(fake[0]) + self.weights[1] * self.of_2d.judge(fake[1])
+
+    def anneal(self, share: float) -> None:
+        """Set both learning rates to this share of what they are at the start."""
+        for adversary in (self.of_3d, self.of_2d):
+            for group in adversary.optimizer.param_groups:
+                group["lr"] = share * self.lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimisers and pools."""
+        return {"3d": self.of_3d.state_dict(), "2d": self.of_2d.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.of_3d.load_state_dict(state["3d"])
+        self.of_2d.load_state_dict(state["2d"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from poseda.data.clips import LabelledClips
 from poseda.lifters.base import Lifter
 from poseda.lifters.seeding import seeded
-from poseda.stages.augmentation.adversarial import Adversary
+from poseda.stages.augmentation.adversarial import Adversaries
 from poseda.stages.augmentation.chain import Chain, ChainGenerator, mean_place
 from poseda.stages.augmentation.discriminators import KCS, PartDiscriminator, PlainDiscriminator, screen_features
 from poseda.stages.augmentation.feedback import Framed, dead_zone, group_errors, usual_errors
@@ -46,9 +46,10 @@ class Augmentor:
         self.kcs = KCS(skeleton).to(device)
         self.generator = generator.to(device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=rates.generator)
-        self.adversary_3d, self.adversary_2d = (
-            Adversary(judge.to(device), game="lsgan", lr=rates.discriminator, pool=rates.pool) for judge in judges
-        )
+        self.adversaries = Adversaries(
+            (judges[0].to(device), judges[1].to(device)), weights=(WEIGHT_3D, WEIGHT_2D), game="lsgan",
+            lr=rates.discriminator, pool=rates.pool,
+        )  # fmt: skip
 
     def propose(self, poses: Tensor, generator: torch.Generator) -> Chain:
         """The chain for windows (B, T, J, 3) mm, with a gradient to the generator."""
@@ -57,14 +58,9 @@ class Augmentor:
 
     def anneal(self, share: float) -> None:
         """Set all learning rates to this share of what they are at the start (PoseAug: linear decay to 0)."""
-        rates = self.rates
-        for optimizer, rate in (
-            (self.optimizer, rates.generator),
-            (self.adversary_3d.optimizer, rates.discriminator),
-            (self.adversary_2d.optimizer, rates.discriminator),
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = share * rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * self.rates.generator
+        self.adversaries.anneal(share)
 
     def compare(
         self,
@@ -82,14 +78,8 @@ class Augmentor:
         real_2d, fake_2d = (screen_features(k, v, self.root) for k, v in zip(keypoints, visible, strict=True))
         scalars: dict[str, Tensor] = {}
         if index % self.rates.every == 0:
-            for name, adversary, real, fake in (
-                ("3d", self.adversary_3d, real_3d, fake_3d),
-                ("2d", self.adversary_2d, real_2d, fake_2d),
-            ):
-                learned = adversary.learn(real, fake, generator)
-                scalars |= {f"discriminator_{name}_{key}": value for key, value in learned.items()}
-        loss = WEIGHT_3D * self.adversary_3d.judge(fake_3d) + WEIGHT_2D * self.adversary_2d.judge(fake_2d)
-        return loss, scalars
+            scalars = self.adversaries.learn((real_3d, real_2d), (fake_3d, fake_2d), generator)
+        return self.adversaries.judge((fake_3d, fake_2d)), scalars
 
     def descend(self, loss: Tensor) -> None:
         """One step of the generator, gradients clipped at 1."""
@@ -108,7 +98,7 @@ class Augmentor:
             getattr(self, name).load_state_dict(state[name])
 
 
-_PARTS = ("generator", "optimizer", "adversary_3d", "adversary_2d")
+_PARTS = ("generator", "optimizer", "adversaries")
 
 
 def difference_loss(chain: Chain) -> Tensor:

@@ -26,7 +26,7 @@ from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
 from poseda.lifters.seeding import seeded
 from poseda.skeleton import Skeleton
-from poseda.stages.augmentation.adversarial import Adversary
+from poseda.stages.augmentation.adversarial import Adversaries
 from poseda.stages.augmentation.augmentor import middle_pose
 from poseda.stages.augmentation.chain import before_camera, inside_image, mean_place, project_screen
 from poseda.stages.augmentation.changes import group_index
@@ -133,12 +133,9 @@ class DHAug(Stage):
         self.kcs = KCS(self.skeleton).to(device)
         self.generator = generator.to(device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr, betas=(0.5, 0.9))
-        self.adversary_3d, self.adversary_2d = (
-            Adversary(
-                judge.to(device), game="wgan_gp", lr=config.discriminator_lr, pool=config.pool,
-                penalty=config.gradient_penalty,
-            )
-            for judge in judges
+        self.adversaries = Adversaries(
+            (judges[0].to(device), judges[1].to(device)), weights=(WEIGHT_3D, WEIGHT_2D), game="wgan_gp",
+            lr=config.discriminator_lr, pool=config.pool, penalty=config.gradient_penalty,
         )  # fmt: skip
         return ""
 
@@ -171,15 +168,9 @@ class DHAug(Stage):
         visible = torch.ones_like(plain[..., 0], dtype=torch.bool)
         real_3d, fake_3d = (self.kcs(middle_pose(poses, root)) for poses in (step.original.poses, self.made))
         real_2d, fake_2d = (screen_features(k, visible, root) for k in (plain, self.keypoints[:, middle]))
-        scalars: dict[str, Tensor] = {}
-        for name, adversary, real, fake in (
-            ("3d", self.adversary_3d, real_3d, fake_3d),
-            ("2d", self.adversary_2d, real_2d, fake_2d),
-        ):
-            learned = adversary.learn(real, fake, step.generator)
-            scalars |= {f"discriminator_{name}_{key}": value for key, value in learned.items()}
+        scalars = self.adversaries.learn((real_3d, real_2d), (fake_3d, fake_2d), step.generator)
         if step.index % self.config.generator_every == 0:
-            loss = WEIGHT_3D * self.adversary_3d.judge(fake_3d) + WEIGHT_2D * self.adversary_2d.judge(fake_2d)
+            loss = self.adversaries.judge((fake_3d, fake_2d))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -200,7 +191,7 @@ class DHAug(Stage):
             getattr(self, name).load_state_dict(state[name])
 
 
-_PARTS = ("generator", "optimizer", "adversary_3d", "adversary_2d")
+_PARTS = ("generator", "optimizer", "adversaries")
 
 
 def symmetric_lengths(source: LabelledClips) -> Tensor:

@@ -23,7 +23,8 @@ from poseda.engine.supervised import screen_keypoints
 from poseda.errors import ConfigError, check_choices
 from poseda.geometry.rotations import geodesic_distance
 from poseda.lifters.seeding import seeded
-from poseda.stages.augmentation.adversarial import Adversary
+from poseda.stages.augmentation.adversarial import Adversaries
+from poseda.stages.augmentation.augmentor import middle_pose
 from poseda.stages.augmentation.discriminators import (
     KCS,
     PartDiscriminator,
@@ -168,22 +169,18 @@ class LPA(Stage):
         self.kcs = KCS(skeleton).to(device)
         self.generator = generator.to(device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr)
-        self.adversary_3d = self._adversary(judge_3d.to(device))
-        self.adversary_2d = self._adversary(judge_2d.to(device))
+        self.adversaries = Adversaries(
+            (judge_3d.to(device), judge_2d.to(device)), weights=(config.weight_3d, config.weight_2d), game=config.gan,
+            lr=config.discriminator_lr, pool=config.pool, penalty=config.gradient_penalty,
+        )  # fmt: skip
         return ""
-
-    def _adversary(self, network: torch.nn.Module) -> Adversary:
-        config = self.config
-        return Adversary(
-            network, game=config.gan, lr=config.discriminator_lr, pool=config.pool, penalty=config.gradient_penalty
-        )
 
     def augment(self, source: SourceBatch, generator: torch.Generator) -> SourceBatch:
         """Changed windows, with a gradient to the generator; all frames of a window keep one set of bone lengths."""
         poses = source.poses
         if self.config.crossover > 0:
             poses = self.crossover(poses, self.config.crossover, generator)
-        self.proposal = self.generator(self._middle(poses), generator)
+        self.proposal = self.generator(middle_pose(poses, self.skeleton.root), generator)
         return replace(source, poses=self.generator.apply_to(poses, self.proposal))
 
     def update(self, step: Step) -> Mapping[str, Tensor]:
@@ -193,14 +190,8 @@ class LPA(Stage):
         real_2d, fake_2d = self._samples_2d(step)
         scalars: dict[str, Tensor] = {}
         if step.index % self.config.discriminator_every == 0:
-            for name, adversary, real, fake in (
-                ("3d", self.adversary_3d, real_3d, fake_3d),
-                ("2d", self.adversary_2d, real_2d, fake_2d),
-            ):
-                learned = adversary.learn(real, fake, step.generator)
-                scalars |= {f"discriminator_{name}_{key}": value for key, value in learned.items()}
-        loss = self.config.weight_3d * self.adversary_3d.judge(fake_3d)
-        loss = loss + self.config.weight_2d * self.adversary_2d.judge(fake_2d)
+            scalars |= self.adversaries.learn((real_3d, real_2d), (fake_3d, fake_2d), step.generator)
+        loss = self.adversaries.judge((fake_3d, fake_2d))
         loss = loss + self.config.weight_band * band_penalty(
             self.proposal, self.config.angle_band, self.config.length_band
         )
@@ -227,11 +218,11 @@ class LPA(Stage):
 
     def _samples_3d(self, step: Step) -> tuple[Tensor, Tensor]:
         """Features of real and generated poses for the discriminator that was chosen, (A, ...)."""
-        anchor, made = self._middle(step.original.poses), self._middle(step.produced.poses)
+        root = self.skeleton.root
+        anchor, made = middle_pose(step.original.poses, root), middle_pose(step.produced.poses, root)
         if self.config.discriminator == "anchor_sets":
             return self.kcs(anchor), self.kcs(made)
         swapped = swap_bone_lengths(anchor, anchor.roll(1, 0), self.skeleton)
-        root = self.skeleton.root
         return pair_features(anchor, swapped, root), pair_features(anchor, made, root)
 
     def _samples_2d(self, step: Step) -> tuple[Tensor, Tensor]:
@@ -241,23 +232,17 @@ class LPA(Stage):
         real = keypoint_features(step.target_keypoints[:count, middle], step.target.visible[:count, middle], root)
         return real, fake
 
-    def _middle(self, poses: Tensor) -> Tensor:
-        """Middle poses (A, J, 3) mm of windows, relative to their roots."""
-        pose = poses[:, poses.shape[1] // 2]
-        return pose - pose[:, self.skeleton.root : self.skeleton.root + 1]
-
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers and pools."""
         return {
             "generator": self.generator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "adversary_3d": self.adversary_3d.state_dict(),
-            "adversary_2d": self.adversary_2d.state_dict(),
+            "adversaries": self.adversaries.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        for name in ("generator", "optimizer", "adversary_3d", "adversary_2d"):
+        for name in ("generator", "optimizer", "adversaries"):
             getattr(self, name).load_state_dict(state[name])
 
 

@@ -41,7 +41,7 @@ def prepared(clips, seed=0, **options):
 
 
 def weights(stage):
-    networks = (stage.generator, stage.adversary_3d.network, stage.adversary_2d.network)
+    networks = (stage.generator, stage.adversaries.of_3d.network, stage.adversaries.of_2d.network)
     return [p.detach().clone() for network in networks for p in network.state_dict().values()]
 
 
@@ -73,13 +73,13 @@ def test_both_discriminators_learn_in_both_games(tiny_clips, small_lifter, discr
     task = make_task(tiny_clips, small_lifter(), discriminator=discriminator, gan=gan, pool=32)
     stage = task.stages[0]
     wanted = PartDiscriminator if discriminator == "anchor_sets" else PlainDiscriminator
-    assert isinstance(stage.adversary_3d.network, wanted)
-    assert isinstance(stage.adversary_2d.network, PlainDiscriminator)
+    assert isinstance(stage.adversaries.of_3d.network, wanted)
+    assert isinstance(stage.adversaries.of_2d.network, PlainDiscriminator)
     before = weights(stage)
     for index in range(4):
         scalars = task.step(index)
         assert all(bool(value.isfinite()) and not value.requires_grad for value in scalars.values())
-    networks = (stage.generator, stage.adversary_3d.network, stage.adversary_2d.network)
+    networks = (stage.generator, stage.adversaries.of_3d.network, stage.adversaries.of_2d.network)
     moved = [not torch.equal(a, b) for a, b in zip(before, weights(stage), strict=True)]
     counts = np.cumsum([0] + [len(network.state_dict()) for network in networks])
     assert all(any(moved[a:b]) for a, b in pairwise(counts))
