@@ -20,12 +20,11 @@ from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.geometry.rotations import rotate
-from poseda.lifters.base import Lifter, LifterOutput
+from poseda.lifters.base import MM_PER_METRE, Lifter, LifterOutput
 from poseda.lifters.inference import mirror_keypoints
 from poseda.lifters.views import Seen
 from poseda.skeleton import constant_tensor
 
-METRE = 1000.0
 SigmaLoss = Literal["uao", "gaussian"]
 SIGMA_WEIGHT = 1e-3
 """Weight of the scale head's loss. Adam gives the head itself the same steps whatever the weight; a small one leaves
@@ -81,11 +80,11 @@ def lifter_loss(
     value has exp(s) = E||error||; or, for gaussian, the negative log likelihood of a normal law with that expected
     error, exp(s) = g sqrt(8 / pi) for g an axis. The error is detached: the head learns without moving the poses.
     """
-    error = (output.pose - target) / METRE
+    error = (output.pose - target) / MM_PER_METRE
     share = weight / weight.sum().clamp_min(1)  # (B,)
     losses = {"pose": (share * error.square().sum(-1).mean((1, 2))).sum()}
     if output.log_sigma is not None:
-        log_metres = output.log_sigma - math.log(METRE)
+        log_metres = output.log_sigma - math.log(MM_PER_METRE)
         distance = error.detach().norm(dim=-1)
         losses["sigma"] = (share * sigma_nll(distance, log_metres, sigma_loss).mean((1, 2))).sum()
     return losses

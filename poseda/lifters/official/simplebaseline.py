@@ -17,6 +17,7 @@ from torch.nn import functional
 from poseda.errors import DataError
 from poseda.files.checks import a_dict, an_array
 from poseda.files.torch_files import open_torch
+from poseda.lifters.base import MM_PER_METRE
 from poseda.lifters.official.layout import Converter, Layout, Reading
 
 _WEIGQ, _POSEAUG = "weigq/3d_pose_baseline_pytorch", "jfzhang95/PoseAug"
@@ -36,7 +37,6 @@ _OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 """Human3.6M's 17 joints in the set of 32 that the statistics are for."""
 _NOSE = 9
 _HALF_IMAGE_PX = 500.0
-_MM_PER_METRE = 1000.0
 
 
 def _read(layout: Layout) -> Reading:
@@ -81,8 +81,8 @@ class _Fold:
         """z = (500 n + 500 - mean) / deviation px before the first layer, and back to metres after the last."""
         first, last = weights["w1.weight"].double(), weights["w2.weight"].double()[self.rows]
         start = first @ ((_HALF_IMAGE_PX - self.mean_px) / self.deviation_px) + weights["w1.bias"]
-        scale = self.deviation_mm / _MM_PER_METRE
-        end = weights["w2.bias"].double()[self.rows] * scale + self.mean_mm / _MM_PER_METRE
+        scale = self.deviation_mm / MM_PER_METRE
+        end = weights["w2.bias"].double()[self.rows] * scale + self.mean_mm / MM_PER_METRE
         folded = {
             "w1.weight": first * (_HALF_IMAGE_PX / self.deviation_px),
             "w1.bias": start,

@@ -16,6 +16,7 @@ from poseda.data.clips import LabelledClips
 from poseda.geometry.bones import bone_lengths
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.geometry.rotations import axis_angle_to_matrix
+from poseda.lifters.base import MM_PER_METRE
 from poseda.skeleton import Skeleton
 from poseda.stages.augmentation.changes import (
     TRUNK,
@@ -30,7 +31,6 @@ from poseda.stages.augmentation.changes import (
 from poseda.stages.augmentation.trunk import NOISE, normal, trunk
 from poseda.stages.augmentation.watch import share_at_limit
 
-METRE = 1000.0
 NEAREST_MM = 300.0
 LENGTH_LIMIT = 0.2
 """Largest relative change of a bone (PoseAug)."""
@@ -90,16 +90,16 @@ class ChainGenerator(nn.Module):
         last = self.place_head[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            x, y, z = (start_mm.cpu() / METRE).unbind()
+            x, y, z = (start_mm.cpu() / MM_PER_METRE).unbind()
             last.bias.add_(torch.stack([x, y, z.clamp_min(0.0).sqrt()]))
 
     def forward(self, poses: Tensor, generator: torch.Generator) -> Chain:
         """The chain for windows (B, T, J, 3) mm; their middle frame is what the heads see."""
         middle = poses[:, poses.shape[1] // 2]
         pose = middle - middle[:, self.skeleton.root : self.skeleton.root + 1]
-        flat = pose.flatten(1) / METRE
+        flat = pose.flatten(1) / MM_PER_METRE
         angles = self._angles(self._propose(self.angle_head, flat, generator))
-        sizes = bone_lengths(pose, self.skeleton) / METRE
+        sizes = bone_lengths(pose, self.skeleton) / MM_PER_METRE
         raw = self._propose(self.length_head, torch.cat([flat, sizes], 1), generator)
         lengths = LENGTH_LIMIT * torch.tanh(raw) * self.grows
         rotation, bounded = self._rotation(self._propose(self.rotation_head, flat, generator), generator)
@@ -112,7 +112,7 @@ class ChainGenerator(nn.Module):
             original=poses,
             bent=bent,
             grown=grown,
-            placed=before_camera(move(turned, METRE * torch.stack([x, y, z.square()], -1), self.skeleton)),
+            placed=before_camera(move(turned, MM_PER_METRE * torch.stack([x, y, z.square()], -1), self.skeleton)),
             turns=bone_turns(pose, angles, self.skeleton, self.form),
             lengths=lengths,
             at_limit=share_at_limit(torch.cat([lengths, bounded], 1), limits),

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from poseda.geometry.bones import bone_lengths, bone_vectors, unit_bones, with_bone_lengths
 from poseda.geometry.boxes import box_scale
+from poseda.lifters.base import MM_PER_METRE
 from poseda.skeleton import Skeleton
 
-METRE = 1000.0
 # Five overlapping body parts (PoseAug), as bones by their child joint; a joint that a skeleton lacks is left out.
 PARTS: tuple[tuple[str, ...], ...] = (
     ("rhip", "lhip", "spine", "thorax", "nose", "head", "lshoulder", "rshoulder"),
@@ -119,7 +119,7 @@ class PlainDiscriminator(nn.Module):
 def pair_features(anchor: Tensor, candidate: Tensor, root: int) -> Tensor:
     """Poses (B, J, 3) mm beside their anchors (B, J, 3) mm -> (B, 2, J, 3) metres, each relative to its root."""
     both = torch.stack([anchor, candidate], 1)
-    return (both - both[:, :, root : root + 1]) / METRE
+    return (both - both[:, :, root : root + 1]) / MM_PER_METRE
 
 
 def keypoint_features(keypoints: Tensor, visible: Tensor, root: int) -> Tensor:

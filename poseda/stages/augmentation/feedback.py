@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from poseda.geometry.camera import Camera
-from poseda.lifters.base import Lifter, evaluation_mode
+from poseda.lifters.base import MM_PER_METRE, Lifter, evaluation_mode
 from poseda.skeleton import Skeleton, index_tensor
 from poseda.stages.augmentation.adversarial import frozen
 
-METRE = 1000.0
 Framed = tuple[Tensor, Tensor, Camera]
 """Windows of screen-normalised 2D (B, T, J, 2), poses (B, T, J, 3) mm, and their cameras (B,)."""
 GROUPS = (("hip", "shoulder"), ("knee", "elbow", "head"), ("ankle", "wrist"))
@@ -35,7 +34,7 @@ def group_errors(lifter: Lifter, keypoints: Tensor, poses: Tensor, cameras: Came
     with evaluation_mode(lifter), frozen(lifter):
         lifted = lifter.lift_screen(keypoints, cameras).pose
     middle = poses[:, poses.shape[1] // 2]
-    error = (lifted[:, lifted.shape[1] // 2] - (middle - middle[:, root : root + 1])) / METRE
+    error = (lifted[:, lifted.shape[1] // 2] - (middle - middle[:, root : root + 1])) / MM_PER_METRE
     squares = error.square().sum(-1)  # (B, J)
     groups = [index_tensor(group, squares.device) for group in group_joints(lifter.skeleton)]
     return torch.stack([squares.index_select(1, group).mean(1) for group in groups], 1)

@@ -29,6 +29,7 @@ from poseda.data.batches import SourceBatch
 from poseda.engine.supervised import mirror_batch, training_targets, windows_in_view
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera
+from poseda.lifters.base import MM_PER_METRE
 from poseda.skeleton import Skeleton
 from poseda.stages.augmentation.augmentor import Augmentor, Rates, chain_scalars, middle_pose
 from poseda.stages.augmentation.chain import Chain, inside_image, project_screen
@@ -36,7 +37,6 @@ from poseda.stages.augmentation.watch import CollapseWatch
 from poseda.stages.base import Setting, Stage, Step
 from poseda.stages.daf_dg.meta import Windows, meta_gradients
 
-METRE = 1000.0
 TWO_APART = (("original", "grown"), ("bent", "placed"))
 """Links of the chain that are two changes apart."""
 
@@ -89,7 +89,7 @@ class SkeletonDistance(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Windows (B, T, J, 3) mm, twice -> scalar in m², from middle frames relative to their roots."""
-        apart = (middle_pose(first, self.root) - middle_pose(second, self.root)) / METRE
+        apart = (middle_pose(first, self.root) - middle_pose(second, self.root)) / MM_PER_METRE
         return apart.square().mean() + (self.laplacian @ apart).square().mean()
 
 

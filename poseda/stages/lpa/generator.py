@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from poseda.geometry.bones import bone_lengths
 from poseda.geometry.rotations import axis_angle_to_matrix, sixd_to_matrix
+from poseda.lifters.base import MM_PER_METRE
 from poseda.skeleton import Skeleton
 from poseda.stages.augmentation.changes import TRUNK, bend, bone_turns, free_groups, group_index, stretch, turn
 from poseda.stages.augmentation.trunk import NOISE, normal, trunk
 from poseda.stages.augmentation.watch import share_at_limit
-
-METRE = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +116,8 @@ class PoseGenerator(nn.Module):
 
     def forward(self, pose: Tensor, generator: torch.Generator) -> Proposal:
         """Proposals for root-relative poses (B, J, 3) mm, with fresh noise."""
-        flat = pose.flatten(1) / METRE  # (B, 3J)
-        sizes = bone_lengths(pose, self.skeleton) / METRE  # (B, E)
+        flat = pose.flatten(1) / MM_PER_METRE  # (B, 3J)
+        sizes = bone_lengths(pose, self.skeleton) / MM_PER_METRE  # (B, E)
         heads = (self.angle_head, self.length_head, self.rotation_head)
         drawn = [
             self._propose(head, features, generator)

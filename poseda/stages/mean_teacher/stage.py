@@ -29,11 +29,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from poseda.engine.supervised import METRE, mirror_batch
+from poseda.engine.supervised import mirror_batch
 from poseda.errors import ConfigError, check_choices
 from poseda.geometry.boxes import box_scale
 from poseda.geometry.rotations import rotate
-from poseda.lifters.base import Lifter
+from poseda.lifters.base import MM_PER_METRE, Lifter
 from poseda.lifters.inference import mirror_keypoints, mirror_poses
 from poseda.stages.averaging import follow, warm_decay
 from poseda.stages.base import Lesson, Setting, Stage
@@ -131,7 +131,7 @@ class MeanTeacher(Stage):
         """The weighted disagreement of lifter and teacher."""
         with torch.no_grad():
             keypoints, pose, weight = self._pairs(lesson)
-        error = (lesson.lifter(keypoints).pose - pose).square().sum(-1).mean((1, 2)) / METRE**2
+        error = (lesson.lifter(keypoints).pose - pose).square().sum(-1).mean((1, 2)) / MM_PER_METRE**2
         loss: Tensor = (weight * error).mean()
         agreement = self.config.weight * ramp_up(lesson.index, self.config.ramp * lesson.steps) * loss
         return agreement if self.origin is None else agreement + self._anchor(lesson, self.origin)
@@ -140,7 +140,7 @@ class MeanTeacher(Stage):
         """How far the lifter is from the source model on the target's own 2D."""
         with torch.no_grad():
             pose = origin(lesson.target_keypoints).pose
-        moved: Tensor = (lesson.lifter(lesson.target_keypoints).pose - pose).square().sum(-1).mean() / METRE**2
+        moved: Tensor = (lesson.lifter(lesson.target_keypoints).pose - pose).square().sum(-1).mean() / MM_PER_METRE**2
         return self.config.anchor * moved
 
     def _pairs(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
