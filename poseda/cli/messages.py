@@ -85,6 +85,8 @@ def one_line(error: BaseException) -> str | None:
         return f"{str(error).splitlines()[0].split()[-1]} gives several values: add -m to run once for each."
     if isinstance(error, HydraException) and (found := IN_EXPERIMENT.match(joined(str(error)))):
         return f"experiment={found[1]} does not fit this command: {found[2]}."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
     if isinstance(error, PosedaError | HydraException | OSError):
         return joined(str(error))
     return None

@@ -19,6 +19,7 @@ from poseda.data.checks import check_pose_shape, check_structure
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.data.header import MAGIC, VERSION, Header, header_fields, parse_header
 from poseda.errors import DataError, MissingDataError, PosedaError
+from poseda.files.atomic import naming
 
 _TENSORS = {"keypoints": (torch.float32, 3), "confidence": (torch.float32, 2), "bounds": (torch.int64, 1)}
 _POSES = {"poses": (torch.float32, 3)}
@@ -29,21 +30,29 @@ _LARGEST_METADATA = 64 << 20  # characters
 def save_archive(path: str | Path, clips: LabelledClips | UnlabelledClips) -> None:
     """Write clips as one archive; an existing file is replaced at once, never half."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = (*_TENSORS, *(_POSES if isinstance(clips, LabelledClips) else ()))
     if isinstance(clips, LabelledClips) and clips.scored is not None:
         names += tuple(_SCORED)
     tensors = {name: getattr(clips, name).detach().cpu().contiguous() for name in names}
     metadata = {MAGIC: str(VERSION), "header": json.dumps(header_fields(clips))}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            _save_file(tensors, temporary, metadata)
+            os.chmod(temporary, 0o644)  # a temporary file is its owner's alone
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _save_file(tensors: dict[str, Tensor], path: str, metadata: dict[str, str]) -> None:
+    """save_file, with a full disk as the OSError that it is."""
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        os.chmod(temporary, 0o644)  # a temporary file is its owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -98,7 +98,17 @@ def with_common_options(options: Mapping[str, Any], known: Mapping[str, Any]) ->
 def save_state(path: Path | str, state: Mapping[str, object]) -> None:
     """Write a training state of plain containers, numbers, strings and tensors, atomically."""
     _check_plain(state, "state")
-    atomic_write(path, lambda file: torch.save(dict(state), file))
+    atomic_write(path, lambda file: _torch_save(dict(state), file))
+
+
+def _torch_save(state: dict[str, object], file: BinaryIO) -> None:
+    """torch.save, with a full disk as the OSError that it is."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_state(path: Path | str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from poseda import __version__
 from poseda.engine.checkpoint import atomic_write
 from poseda.errors import DataError
+from poseda.files.atomic import naming
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def write_results(
 
 def append_jsonl(path: Path, record: Mapping[str, object]) -> None:
     """Append one record as one line, in one write."""
-    with path.open("ab", buffering=0) as file:
+    with naming(path), path.open("ab", buffering=0) as file:
         file.write((json.dumps(_plain(record), allow_nan=False) + "\n").encode())
 
 

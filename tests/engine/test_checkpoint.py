@@ -1,5 +1,6 @@
 """Checkpoints come back as they were, and whatever else is in the file ends in one clear line."""
 
+import io
 import json
 import os
 import struct
@@ -249,6 +250,17 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
         atomic_write(path, fails)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_training_state_that_finds_no_room_says_so(tmp_path):
+    class Full(io.BytesIO):
+        def write(self, part):
+            if self.tell() + memoryview(part).nbytes > 2000:
+                raise OSError(28, "No space left on device")
+            return super().write(part)
+
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint._torch_save({"weights": torch.zeros(1000)}, Full())
 
 
 def test_limit_of_the_header_is_far_above_a_large_lifter(saved):

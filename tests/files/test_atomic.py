@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from poseda.files.atomic import atomic_write
@@ -25,6 +28,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError, match="disk full"):
         atomic_write(path, fail)
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_an_error_of_the_system_names_the_file_and_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/x cannot be written: (Not a directory|File exists)\.$"):
+        atomic_write(tmp_path / "file" / "x", b"")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=rf"^{tmp_path / 'x'} cannot be written: No space left on device\.$"):
+        atomic_write(tmp_path / "x", b"content")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_engine_still_offers_it():
