@@ -34,7 +34,7 @@ def export(job: ExportJob) -> None:
     from poseda.engine.export import TOLERANCE_MM, export_lifter, takes_screen
 
     check_lifter(job.checkpoint, job.source_model)
-    check_output(job.output, ".pt2", ".onnx")
+    check_output(job.output, ".pt2", ".onnx", inputs=[("checkpoint", job.checkpoint)])
     lifter, _ = open_job_lifter(job.checkpoint, job.source_model)
     written = export_lifter(lifter, job.output)
     shape = f"keypoints (batch, {lifter.frames}, {lifter.skeleton.num_joints}, 2)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from poseda.cli.schema import (
@@ -30,6 +32,7 @@ from poseda.zoo.index import find_entry
 def check_train(job: TrainJob) -> None:
     """Raise a PosedaError for the first thing wrong with a `train` job."""
     check_machine(job)
+    check_run_folder(job)
     check_domain(job.source, "source")
     get_protocol(job.protocol)
     if job.source_model:
@@ -39,6 +42,7 @@ def check_train(job: TrainJob) -> None:
 def check_adapt(job: AdaptJob) -> None:
     """Raise a PosedaError for the first thing wrong with an `adapt` job."""
     check_machine(job)
+    check_run_folder(job)
     check_domain(job.source, "source")
     check_domain(job.target, "target")
     if same_data(job.source, job.target):
@@ -65,7 +69,8 @@ def check_evaluate(job: EvaluateJob) -> None:
     get_protocol(job.protocol)
     check_uncertainty(job)
     if job.output:
-        check_output(job.output, ".json")
+        inputs = [*lifter_inputs(job), *domain_inputs(job.target, "target", job.data.root)]
+        check_output(job.output, ".json", inputs=inputs)
 
 
 def check_predict(job: PredictJob) -> None:
@@ -77,9 +82,10 @@ def check_predict(job: PredictJob) -> None:
     if not Path(job.input).exists():
         raise MissingDataError(f"input={job.input}: there is no such file or folder.")
     check_uncertainty(job)
-    check_output(job.output, *PREDICTION_FORMATS)
+    inputs = [*lifter_inputs(job), ("input", job.input)]
+    check_output(job.output, *PREDICTION_FORMATS, inputs=inputs)
     if job.animation:
-        check_output(job.animation, ".gif", key="animation")
+        check_output(job.animation, ".gif", key="animation", inputs=inputs)
 
 
 def check_calibrate(job: CalibrateJob) -> None:
@@ -90,7 +96,9 @@ def check_calibrate(job: CalibrateJob) -> None:
     choose(job.uncertainty, list_estimators(), "uncertainty")
     for path in job.ensemble.checkpoints:
         check_file(path, "ensemble.checkpoints")
-    check_output(job.output, ".safetensors")
+    members = [("ensemble.checkpoints", path) for path in job.ensemble.checkpoints]
+    inputs = [*lifter_inputs(job), *members, *domain_inputs(job.source, "source", job.data.root)]
+    check_output(job.output, ".safetensors", inputs=inputs)
 
 
 def check_uncertainty(job: EvaluateJob | PredictJob) -> None:
@@ -117,6 +125,15 @@ def check_prepare(job: PrepareJob) -> None:
 
 def check_machine(job: Machine) -> None:
     resolve_device(job.device)
+
+
+def check_run_folder(job: TrainJob | AdaptJob) -> None:
+    """A file in the place of the run folder, or of one above it, is found before hours of work and not after."""
+    there = next(path for path in (job.folder, *job.folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"out={job.out}: {there} is a file where a folder is needed; choose another out= or name=.")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"out={job.out}: nothing can be written in {there}; choose another out=.")
 
 
 def check_domain(domain: DomainConfig, key: str) -> None:
@@ -146,11 +163,38 @@ def check_file(path: str, key: str) -> None:
         raise MissingDataError(f"{key}={path}: there is no such file.")
 
 
-def check_output(path: str, *suffixes: str, key: str = "output") -> None:
+def check_output(path: str, *suffixes: str, key: str = "output", inputs: Iterable[tuple[str, str]] = ()) -> None:
+    """The file can be written, and is none that the job reads: `inputs` are keys and their files or folders."""
     if Path(path).suffix not in suffixes:
         raise ConfigError(f"{key}={path} must end in {' or '.join(suffixes)}.")
+    if Path(path).is_dir():
+        raise ConfigError(f"{key}={path} is a folder: name a file.")
     if not Path(path).absolute().parent.is_dir():
         raise MissingDataError(f"{key}={path}: there is no folder {Path(path).parent}.")
+    for source, given in inputs:
+        if Path(path).exists() and any(file.samefile(path) for file in files_read(given)):
+            raise ConfigError(f"{key}={path} would overwrite what {source}={given} reads: name another file.")
+
+
+def files_read(given: str) -> Iterator[Path]:
+    """The file, or of a folder what is read there: archives, and detections a frame."""
+    path = Path(given)
+    if given and path.is_dir():
+        yield from (file for file in (path / "train.safetensors", path / "test.safetensors") if file.is_file())
+        yield from path.glob("*.json")
+    elif given and path.is_file():
+        yield path
+
+
+def lifter_inputs(job: EvaluateJob | PredictJob | CalibrateJob) -> list[tuple[str, str]]:
+    """Key and value of the files that make a job's lifter and its uncertainty; a name in place of a file is no harm."""
+    return [("checkpoint", job.checkpoint), ("uncertainty", job.uncertainty)]
+
+
+def domain_inputs(domain: DomainConfig, key: str, root: str) -> list[tuple[str, str]]:
+    """Key and value of the files and folders that a domain is read from."""
+    prepared = [] if domain.path else [("data.root", str(Path(root) / domain.name))]
+    return [(f"{key}.path", domain.path), (f"{key}.rig", domain.rig), *prepared]
 
 
 def same_data(source: DomainConfig, target: DomainConfig) -> bool:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from poseda.cli.calibrating import asked_uncertainty
-from poseda.cli.checks import check_lifter, check_machine, check_uncertainty
+from poseda.cli.checks import check_lifter, check_machine, check_output, check_uncertainty, lifter_inputs
 from poseda.cli.models import open_job_lifter
 from poseda.cli.schema import PredictJob
 from poseda.data.detections.cameras import video_cameras
@@ -61,8 +61,12 @@ def check_follow(job: PredictJob) -> None:
         raise MissingDataError(f"input={job.input}: there is no such file.")
     if _to_file(job) and Path(job.output).suffix != ".jsonl":
         raise ConfigError(f"follow=true writes to standard output, or to output=FILE.jsonl, not output={job.output}.")
-    if _to_file(job) and not Path(job.output).absolute().parent.is_dir():
-        raise MissingDataError(f"output={job.output}: there is no folder {Path(job.output).parent}.")
+    if _to_file(job):
+        check_output(job.output, ".jsonl", inputs=[*lifter_inputs(job), ("input", job.input)])
+    if job.input == STDIN and sys.stdin is None:
+        raise ConfigError("input=-: standard input is closed; give input=FILE.jsonl.")
+    if not _to_file(job) and sys.stdout is None:
+        raise ConfigError("standard output is closed; give output=FILE.jsonl.")
     for field in fields(DetectionOptions):
         if field.name in ("fps", "person", "min_frames") and getattr(job, field.name) != field.default:
             raise ConfigError(f"{field.name} has no meaning for a stream of one person; leave it out.")

@@ -158,6 +158,16 @@ def test_what_a_stream_cannot_have_is_said_in_one_line(
     assert message in error and "\n" not in error
 
 
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_a_closed_stream_is_told_in_one_line(
+    name: str, checkpoint: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, name, None)  # as Python has it after <&- or >&-
+    assert predict.main([f"checkpoint={checkpoint}", "follow=true", "input=-", *SIZE]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "is closed; give " in error and "\n" not in error
+
+
 def test_the_size_of_the_image_must_be_said(checkpoint: Path, capsys: Any) -> None:
     assert predict.main([f"checkpoint={checkpoint}", "follow=true", "input=-"]) == 1
     assert "give width= in pixels" in capsys.readouterr().err
