@@ -62,10 +62,10 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
     try:
         with quiet_libraries(), kept_products():
             return launch(command, work, arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         again = shlex.join(word for word in arguments if word != "resume=never")
-        hint = f" To go on where it stopped: {command.line} {again}".rstrip() if command.resumes else ""
-        print(f"\nInterrupted.{hint}", file=sys.stderr)
+        hint = f"To go on where it stopped: {command.line} {again}" if command.resumes else ""
+        print(" ".join(["\nInterrupted.", *(notes(stop) or [hint])]).rstrip(), file=sys.stderr)
         return 130
     except Exception as error:
         return explain(error)
@@ -137,8 +137,13 @@ def explain(error: Exception) -> int:
     if line is None or os.environ.get("POSEDA_DEBUG") == "1":
         traceback.print_exception(error)
     if line is not None:
-        print(f"error: {line}", file=sys.stderr)
+        print("\n".join([f"error: {line}", *notes(error)]), file=sys.stderr)
     return 1
+
+
+def notes(error: BaseException) -> list[str]:
+    """What was done when the error passed by (`add_note`), such as an earlier run that was put back."""
+    return list(getattr(error, "__notes__", ()))
 
 
 @contextmanager

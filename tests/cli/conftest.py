@@ -30,12 +30,14 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 class Caught(list[Any]):
-    """Jobs that reached the work, in order; set `fails` to make the work raise."""
+    """Jobs that reached the work, in order; set `fails` to make the work raise, `does` for what else it is to do."""
 
     fails: BaseException | None = None
+    does: Callable[[], object] = staticmethod(lambda: None)
 
     def run(self, job: Any, progress: Any) -> Any:
         self.append(job)
+        self.does()
         if self.fails is not None:
             raise self.fails
         return SimpleNamespace(table=lambda: "the table", sentence=lambda: "the sentence")

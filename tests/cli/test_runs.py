@@ -9,9 +9,23 @@ from typing import Any
 import pytest
 
 from poseda.adapt import main
-from poseda.errors import DataError
+from poseda.cli.runs import run_folder
+from poseda.errors import ConfigError, DataError, PosedaError
 
 FOLDER = Path("runs/h36m-3dhp/default/seed0")
+
+
+def contents() -> dict[str, str]:
+    """Files of the run folder."""
+    return {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*") if path.is_file()}
+
+
+def finished() -> dict[str, str]:
+    """The files of a run that has come to its end."""
+    assert main([]) == 0
+    (FOLDER / "results.json").write_text("old")
+    (FOLDER / "lifter.safetensors").write_text("old")
+    return contents()
 
 
 def test_the_same_command_goes_on_in_the_same_folder(jobs: Any) -> None:
@@ -53,6 +67,64 @@ def test_resume_never_keeps_the_earlier_run_when_the_new_one_cannot_start(jobs: 
     jobs.fails = DataError("no data")
     assert main(["gpa.refine_iters=7", "resume=never"]) == 1
     assert (FOLDER / "state").read_text() == "old"
+
+
+@pytest.mark.parametrize("end", [PosedaError("lr"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_an_earlier_run_comes_back_however_a_new_one_ends_that_leaves_nothing(
+    end: BaseException, jobs: Any, capsys: Any
+) -> None:
+    earlier = finished()
+
+    def fail() -> None:
+        (FOLDER / "source").mkdir()
+        (FOLDER / "source" / "metrics.jsonl").touch()
+        raise end
+
+    jobs.does = fail
+    assert main(["gpa.refine_iters=7", "resume=never"]) != 0
+    assert contents() == earlier
+    err = capsys.readouterr().err
+    assert "the earlier run is back" in err and "To go on where it stopped" not in err
+
+
+@pytest.mark.parametrize("kept", ["source/state.pt", "results.json"])
+def test_an_earlier_run_is_dropped_once_the_new_one_has_something(kept: str, jobs: Any) -> None:
+    finished()
+
+    def fail() -> None:
+        (FOLDER / kept).parent.mkdir(exist_ok=True)
+        (FOLDER / kept).write_text("new")
+        raise KeyboardInterrupt
+
+    jobs.does = fail
+    assert main(["gpa.refine_iters=7", "resume=never"]) == 130
+    assert contents().keys() == {"config.yaml", kept}
+    assert [path.name for path in FOLDER.parent.iterdir()] == ["seed0"]
+
+
+@pytest.mark.parametrize("words", [[], ["gpa.refine_iters=9"], ["gpa.refine_iters=9", "resume=never"]])
+def test_what_a_killed_run_has_set_aside_comes_back_with_the_next(words: list[str], jobs: Any, capsys: Any) -> None:
+    earlier = finished()
+    FOLDER.rename(FOLDER.with_name(".seed0.replaced"))
+    FOLDER.mkdir()
+    (FOLDER / "config.yaml").write_text("seed: 0")
+    jobs.fails = DataError("no data")
+    assert main(words) == 1
+    assert contents() == earlier
+    assert "the earlier run is back" in capsys.readouterr().err
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(jobs: Any) -> None:
+    refused = []
+
+    def start_another() -> None:
+        with pytest.raises(ConfigError, match=rf"^{FOLDER} is in use by another run"), run_folder(jobs[-1]):
+            pass
+        refused.append(True)
+
+    jobs.does = start_another
+    assert main([]) == 0 and main(["resume=never"]) == 0 and refused == [True, True]
+    assert [path.name for path in FOLDER.parent.iterdir()] == ["seed0"]
 
 
 def test_what_a_failed_job_has_written_stays(jobs: Any) -> None:
