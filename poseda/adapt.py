@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_machine
+from poseda.cli.app import Command, run_command, show, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import AdaptJob
@@ -48,11 +48,11 @@ def adapt(job: AdaptJob) -> None:
     use_machine(job)
     with run_folder(job) as folder:
         results = run_adaptation(job, Progress)
-    print(results.table())
-    print(results.sentence())
-    print(f"All of it is in {folder}.")
+    show(results.table())
+    show(results.sentence())
+    show(f"All of it is in {folder}.")
     if command := predict_words(job, RunFolder(folder).lifter):
-        print(f"Poses of other clips, made as in the last row: {command}")
+        show(f"Poses of other clips, made as in the last row: {command}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_machine
+from poseda.cli.app import Command, run_command, show, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import CalibrateJob
@@ -34,7 +34,7 @@ def calibrate(job: CalibrateJob) -> None:
 
     check_calibrate(job)
     use_machine(job)
-    print(run_calibration(job))
+    show(run_calibration(job))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_machine
+from poseda.cli.app import Command, run_command, show, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import EvaluateJob
@@ -62,16 +62,17 @@ def evaluate(job: EvaluateJob) -> None:
         clips = legacy_clips(clips, lifter.frames, job.tails)
     lifted = lift_clips(lifter.to(device), clips.unlabelled(), flip=protocol.flip, config=job.lift)
     evaluation = evaluate_lifter(lifter, clips, protocol, lift=lambda _: lifted)
-    print(evaluation_table({lifter.name: evaluation}, clips.provenance))
+    show(evaluation_table({lifter.name: evaluation}, clips.provenance))
     calibration = predicted(uncertainty, job, lifter, clips, lifted).score() if uncertainty else None
-    if calibration:
-        print("\n" + calibration_table({uncertainty_label(job): calibration}, clips.provenance))
     if job.output:
         results = {"checkpoint": job.checkpoint or job.source_model, "card": card, "target": evaluation.to_json()}
         results |= {"uncertainty": calibration.to_json()} if calibration else {}
         data_used, described = [clips.provenance], evaluation.describe()
         write_results(Path(job.output), results, seed=job.target.seed, protocol=described, data=data_used)
-        print(f"The numbers are in {job.output}.")
+    if calibration:
+        show("\n" + calibration_table({uncertainty_label(job): calibration}, clips.provenance))
+    if job.output:
+        show(f"The numbers are in {job.output}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

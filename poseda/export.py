@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command
+from poseda.cli.app import Command, run_command, show
 
 if TYPE_CHECKING:
     from poseda.cli.schema import ExportJob
@@ -39,10 +39,10 @@ def export(job: ExportJob) -> None:
     written = export_lifter(lifter, job.output)
     shape = f"keypoints (batch, {lifter.frames}, {lifter.skeleton.num_joints}, 2)"
     what = "screen-normalised" if takes_screen(lifter) else "in pixels, their confidence and cameras"
-    print(f"{written.program}: {lifter.name} on {shape}, {what}; described in {written.description}.")
+    show(f"{written.program}: {lifter.name} on {shape}, {what}; described in {written.description}.")
     if written.max_batch:
-        print(f"It takes up to {written.max_batch} windows at a time.")
-    print(f"At most {written.difference_mm:.2g} mm from the lifter on random keypoints (limit {TOLERANCE_MM} mm).")
+        show(f"It takes up to {written.max_batch} windows at a time.")
+    show(f"At most {written.difference_mm:.2g} mm from the lifter on random keypoints (limit {TOLERANCE_MM} mm).")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_machine
+from poseda.cli.app import Command, run_command, show, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import PredictJob
@@ -63,7 +63,7 @@ def predict(job: PredictJob) -> None:
     uncertainty = asked_uncertainty(job, lifter, job.flip)
     clips, remarks = read_input(job, lifter.skeleton)
     for remark in remarks:
-        print(remark)
+        show(remark)
     clips = clips.to(resolve_device(job.device))
     lifted = lift_clips(lifter.to(clips.keypoints.device), clips, flip=job.flip, config=job.lift)
     lifted = predicted(uncertainty, job, lifter, clips, lifted).lifted() if uncertainty else lifted
@@ -71,15 +71,15 @@ def predict(job: PredictJob) -> None:
         stage = TTO(job.tto)
         stage.calibrate_without_source(lifter, facts_of(card, lifter.skeleton))
         lifted = replace(lifted, poses=stage.refine(lifter, clips, lifted).poses)
-        print(stage.remark(), end="\n" if stage.remark() else "")
+        show(stage.remark(), end="\n" if stage.remark() else "")
     files = save_predictions(job.output, lifted, clips)
     sigma = "with sigma" if lifted.sigma is not None else "without sigma: this lifter has no uncertainty head"
     sigma = f"{sigma} and 90 % radii" if lifted.radius90 is not None else sigma
     named = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1]}"
     content = "in cm, y up" if files[0].suffix == ".bvh" else f"in mm, {sigma}"
-    print(f"{named}: {clips.num_frames} frames of {lifter.skeleton.num_joints} joints {content}.")
+    show(f"{named}: {clips.num_frames} frames of {lifter.skeleton.num_joints} joints {content}.")
     if job.animation:
-        print(animate(job.animation, lifted, clips))
+        show(animate(job.animation, lifted, clips))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poseda.cli.app import Command, run_command, use_machine
+from poseda.cli.app import Command, run_command, show, use_machine
 
 if TYPE_CHECKING:
     from poseda.cli.schema import TrainJob
@@ -62,8 +62,8 @@ def train(job: TrainJob) -> None:
         results = {"source": evaluation.to_json()}
         data = [clips.provenance, domain.test.provenance]
         write_results(run.results, results, seed=job.seed, protocol=evaluation.protocol.describe(), data=data)
-    print(evaluation_table({lifter.name: evaluation}, domain.test.provenance))
-    print(f"The lifter is {run.lifter}.")
+    show(evaluation_table({lifter.name: evaluation}, domain.test.provenance))
+    show(f"The lifter is {run.lifter}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

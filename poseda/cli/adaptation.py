@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from poseda.cli.app import show
 from poseda.cli.report import data_card, job_card, job_protocol
 from poseda.cli.results import ORACLE, SELECTED, SOURCE_ONLY, Results
 from poseda.cli.schema import NO_SOURCE, AdaptJob
@@ -98,7 +99,7 @@ class _Adaptation:
             lifter, self.card = load_source_model(self.job.source_model)
             return lifter, f"source model: {self.job.source_model}"
         path = Path(self.job.checkpoint)
-        lifter, self.card = open_lifter(path)
+        lifter, self.card = open_lifter(path, say=show)
         asked = self._asked()
         if not is_torch_file(path) and (lifter.name, lifter.options) != (asked.name, asked.options):
             raise CheckpointError(

@@ -81,12 +81,17 @@ def wait_asleep() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
-def show(text: str) -> None:
-    """Print, also into a pipe that somebody closes (`| head`)."""
+def show(text: str, end: str = "\n") -> None:
+    """Print, also into a pipe that somebody closes (`| head`): what is still to be done is done all the same."""
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute()
+
+
+def mute() -> None:
+    """Nobody reads standard output any more: nothing that is written there may fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def launch(command: Command, work: Callable[[Any], None], arguments: list[str]) -> int:
@@ -111,6 +116,7 @@ def launch(command: Command, work: Callable[[Any], None], arguments: list[str]) 
 
     with hydra_environment(command, rest):
         hydra.main(config_path=None, config_name=command.name, version_base="1.3")(task)()
+        show("", end="")  # what Hydra has printed, which would fail at exit where nobody reads it
     return max(codes, default=0)
 
 
@@ -133,6 +139,8 @@ def explain(error: Exception) -> int:
     """Say what went wrong on one line; our own faults, or POSEDA_DEBUG=1, show the trace. Exit code 1."""
     from poseda.cli.messages import one_line
 
+    if isinstance(error, BrokenPipeError):
+        mute()
     line = one_line(error)
     if line is None or os.environ.get("POSEDA_DEBUG") == "1":
         traceback.print_exception(error)

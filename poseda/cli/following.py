@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poseda.cli.app import mute
 from poseda.cli.calibrating import asked_uncertainty
 from poseda.cli.checks import check_lifter, check_machine, check_output, check_uncertainty, lifter_inputs
 from poseda.cli.models import open_job_lifter
@@ -92,7 +92,7 @@ def follow(job: PredictJob) -> None:
         try:
             _answer(read_lines(source, job.stream.idle, growing=job.input != STDIN), stream, job, sink)
         except BrokenPipeError:  # who reads has gone; nothing more can be said there
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            mute()
 
 
 def _answer(lines: Iterator[tuple[int, bytes | None]], stream: PoseStream, job: PredictJob, sink: IO[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from poseda.cli.app import show
 from poseda.cli.schema import ModelsJob
 from poseda.engine.checkpoint import atomic_write
 from poseda.engine.official import open_lifter
@@ -29,7 +30,7 @@ COLUMNS = (
 
 
 def open_job_lifter(
-    checkpoint: str, source_model: str, say: Callable[[str], object] = print
+    checkpoint: str, source_model: str, say: Callable[[str], object] = show
 ) -> tuple[Lifter, dict[str, Any]]:
     """The lifter that a job asks for and its card: a source model by name, or any checkpoint.
 
@@ -64,7 +65,7 @@ def fetch_models(names: Sequence[str]) -> None:
                 end = "" if live and done < total else "\n"
                 print(f"\r{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB"[not live :], end=end, file=sys.stderr)
 
-        print(f"{name}: {fetch_source_model(name, report=report)}")
+        show(f"{name}: {fetch_source_model(name, report=report)}")
 
 
 def show_models(job: ModelsJob) -> None:
@@ -74,6 +75,6 @@ def show_models(job: ModelsJob) -> None:
         fetch_models(names)
     elif job.output:
         atomic_write(Path(job.output), models_page(names).encode())
-        print(f"{job.output}: the cards of {len(names)} models.")
+        show(f"{job.output}: the cards of {len(names)} models.")
     else:
-        print(models_page(names) if job.model else models_text(names))
+        show(models_page(names) if job.model else models_text(names))

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from poseda.cli.app import show
 from poseda.cli.schema import PrepareJob
 from poseda.data.archive import open_archive
 from poseda.data.clean import thin_recording
@@ -22,25 +23,25 @@ def prepare_data(job: PrepareJob) -> None:
     """Write the archives, with a progress line, and print what they hold."""
     options = raw_options(job)
     dataset = open_raw_dataset(job.dataset, job.raw, options)
-    print(f"{job.raw}: {dataset.recognised}.")
+    show(f"{job.raw}: {dataset.recognised}.")
     output = Path(job.output or f"data/{job.dataset}")
     prepared = prepare_dataset(dataset, output, options, report=_bar(f"prepare {dataset.name}"))
     for reason, count in sorted(prepared.dropped.items()):
-        print(f"left out: {count} frames, {reason}")
+        show(f"left out: {count} frames, {reason}")
     for split, path in prepared.archives.items():
-        print(f"{path}: {prepared.frames[split]} frames, {dataset.label_scale} labels, 2D: {dataset.keypoints}.")
+        show(f"{path}: {prepared.frames[split]} frames, {dataset.label_scale} labels, 2D: {dataset.keypoints}.")
     for remark in prepared.remarks:
-        print(remark)
+        show(remark)
     if dataset.notes:
-        print(f"note: {dataset.notes}")
-    print(f"licence: {dataset.licence}")
-    print(f"Look at it: python -m poseda.prepare check={output}")
+        show(f"note: {dataset.notes}")
+    show(f"licence: {dataset.licence}")
+    show(f"Look at it: python -m poseda.prepare check={output}")
     if "test" not in prepared.archives:
-        print(f"Use it: source=archive source.path={prepared.archives['train']}, which is then split by subject.")
+        show(f"Use it: source=archive source.path={prepared.archives['train']}, which is then split by subject.")
     elif not job.output and job.dataset in list_domains():
-        print(f"Use it: target={job.dataset}")
+        show(f"Use it: target={job.dataset}")
     else:
-        print(f"Use it: target=archive target.path={output}")
+        show(f"Use it: target=archive target.path={output}")
 
 
 def check_data(job: PrepareJob) -> None:
@@ -48,7 +49,7 @@ def check_data(job: PrepareJob) -> None:
     path = Path(job.check)
     reports = _examine_raw(job, path) if job.dataset else {str(file): _examine(file) for file in _archives(path)}
     for name, (report, more) in reports.items():
-        print("\n".join([name, report.text(), *more, ""]))
+        show("\n".join([name, report.text(), *more, ""]))
     wrong = sum(finding.severity == "error" for report, _ in reports.values() for finding in report.findings)
     if wrong:
         raise DataError(f"{path}: {wrong} {'things are' if wrong > 1 else 'thing is'} wrong; see above what to do.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +68,28 @@ def test_a_file_in_the_place_of_runs_is_told_first(capsys: Any) -> None:
     Path("runs").touch()
     assert "out=runs: " in (said := told(train.main, [], capsys)) and "is a file" in said
     assert os.listdir() == ["runs"]
+
+
+class Closed(io.TextIOBase):
+    """Standard output whose reader has gone."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+
+def test_nothing_is_lost_where_nobody_reads_what_is_printed(
+    archive: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"checkpoint={checkpoint}", "target=archive", f"target.path={archive}", "output=numbers.json"]
+    with Path("standard output").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", Closed(file.fileno()))
+        assert evaluate.main(words) == 0
+        assert predict.main([f"checkpoint={checkpoint}", f"input={archive}", "output=poses.json"]) == 0
+    assert json.loads(Path("numbers.json").read_text())["results"]["target"]
+    assert json.loads(Path("poses.json").read_text())["poses"]
