@@ -67,6 +67,9 @@ def run_command(command: Command, work: Callable[[Any], None], argv: Sequence[st
         hint = f"To go on where it stopped: {command.line} {again}" if command.resumes else ""
         print(" ".join(["\nInterrupted.", *(notes(stop) or [hint])]).rstrip(), file=sys.stderr)
         return 130
+    except BrokenPipeError:  # Hydra's, of --cfg job | head: the work's own are explained
+        mute()
+        return 0
     except Exception as error:
         return explain(error)
 
