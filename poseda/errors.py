@@ -54,6 +54,12 @@ def check_choices(config: object, prefix: str) -> None:
             choose(getattr(config, name), get_args(hint), f"{prefix}.{name}")
 
 
+def check_seed(seed: int, key: str = "seed", end: int = 63) -> None:
+    """Raise ConfigError unless `seed` is one that every generator takes: 0 or more, and below 2**`end`."""
+    if not 0 <= seed < 2**end:
+        raise ConfigError(f"{key}={seed} must be 0 or more, and below 2**{end}.")
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional `module`, or raise ConfigError with the command that installs it."""
     try:

@@ -12,7 +12,7 @@ from poseda.data.domains import DomainConfig
 from poseda.data.recordings import RawOptions
 from poseda.engine.streaming import StreamConfig
 from poseda.engine.supervised import TrainConfig
-from poseda.errors import ConfigError
+from poseda.errors import ConfigError, check_seed
 from poseda.lifters.inference import LiftConfig
 from poseda.stages.pipeline import AdaptConfig
 from poseda.stages.tto import TTOConfig
@@ -93,11 +93,10 @@ class Run(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed < 0:
-            raise ConfigError(f"seed={self.seed} must be 0 or more.")
+        check_seed(self.seed)
         if not self.out:
             raise ConfigError("out= must name a folder, such as out=runs.")
-        if not self.name or Path(self.name).name != self.name:
+        if self.name in ("", "..") or Path(self.name).name != self.name:
             raise ConfigError(f"name={self.name} must be a plain folder name.")
 
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from poseda.errors import ConfigError, did_you_mean
+from poseda.errors import ConfigError, check_seed, did_you_mean
 
 T = TypeVar("T")
 
@@ -82,6 +82,8 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         return build(hint, value, f"{key}.") if isinstance(value, Mapping) else value
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(value)
+    if hint is int and key.rpartition(".")[2] == "seed":
+        check_seed(value, key)
     if get_origin(hint) is Literal and value not in get_args(hint):
         known = [str(choice) for choice in get_args(hint)]
         raise ConfigError(f"{key}={value} is none of: {', '.join(known)}.{did_you_mean(str(value), known)}")

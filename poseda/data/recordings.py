@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseda.data.clips import Kind, LabelScale
+from poseda.errors import check_seed
 from poseda.geometry.camera import Camera
 from poseda.skeleton import Skeleton
 
@@ -38,6 +39,9 @@ class RawOptions:
     """Subjects of the test archive, where the data set has no split of its own; empty: the last fifth."""
     seed: int = 0
     """Motion capture: seed of where and how people stand in the rig."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed, end=32)  # the other half of a generator's seed is the take's name
 
 
 @dataclass(frozen=True, eq=False)

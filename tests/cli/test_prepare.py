@@ -101,6 +101,7 @@ def test_metres_in_an_archive_are_found_and_said_in_a_line(archive: Path, capsys
         (["raw=raw", "dataset=h36n"], "Did you mean 'h36m'"),
         (["raw=raw", "dataset=3dhp"], "raw: holds nothing of MPI-INF-3DHP"),
         (["raw=raw", "dataset=h36m", "body_model=x"], "body_model has no meaning for dataset=h36m"),
+        (["raw=raw", "dataset=cmu", f"seed={2**32}"], "below 2**32"),
         (["check=raw", "output=x"], "check= writes nothing"),
         (["check=raw"], "raw data want dataset=NAME"),
     ],
