@@ -94,8 +94,10 @@ def prepare_dataset(
 
     Units that an interrupted call finished are not read again unless their files or the options have changed. Raises
     DataError that names file, key and frame for what cannot be read; what is done by then is kept for the next call.
+    Archives that are there are replaced if they were prepared from the same data set; ConfigError for others.
     """
     output, options = Path(output), options or RawOptions()
+    _refuse_others(dataset, output)
     parts = output / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
     records, hashes = [], cache(sha256_of)  # a file that many units share is hashed once
@@ -106,6 +108,21 @@ def prepare_dataset(
     prepared = _join(dataset, options, output, parts, records)
     shutil.rmtree(parts)
     return prepared
+
+
+def _refuse_others(dataset: RawDataset, output: Path) -> None:
+    """Raise ConfigError for an archive in `output` that no preparation of this data set wrote."""
+    for path in (output / "train.safetensors", output / "test.safetensors"):
+        if not path.exists():
+            continue
+        try:
+            made_of = open_archive(path).record.get("dataset")
+        except DataError:  # no archive at all
+            made_of = None
+        if made_of != dataset.name:
+            raise ConfigError(
+                f"{path} is there, and was not prepared from {dataset.name}: give another output=, or move it away."
+            )
 
 
 def _part(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from poseda.data import prepare as module
-from poseda.data.archive import load_archive, open_archive
+from poseda.data.archive import load_archive, open_archive, save_archive
 from poseda.data.clips import concatenate
 from poseda.data.domains import DomainConfig, load_domain, load_target, load_test
 from poseda.data.prepare import list_raw_datasets, open_raw_dataset, prepare_dataset, sha256_of
@@ -74,6 +74,23 @@ def test_archives_hold_the_poses_split_by_subject_with_the_record_of_their_makin
     assert record["files"][0] == {"name": "raw0.bin", "bytes": 10, "sha256": sha256_of(raw.folder / "raw0.bin")}
     assert record["read"] == 64 and record["split"] == "train" and record["recognised"] == "made"
     assert not (out / ".parts").exists()
+
+
+def test_archives_of_others_are_not_replaced(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare_dataset(raw.make(), out)
+    prepare_dataset(raw.make(), out)  # its own it may
+    content = (out / "test.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"train.safetensors is there, and was not prepared from other: .*output="):
+        prepare_dataset(raw.make(name="other"), out)
+    save_archive(out / "test.safetensors", load_archive(out / "test.safetensors"))  # the user's own
+    with pytest.raises(ConfigError, match=r"test\.safetensors is there"):
+        prepare_dataset(raw.make(), out)
+    (out / "test.safetensors").unlink()
+    (out / "train.safetensors").write_bytes(content[:100])
+    with pytest.raises(ConfigError, match=r"train\.safetensors is there"):
+        prepare_dataset(raw.make(), out)
+    assert (out / "train.safetensors").read_bytes() == content[:100] and not (out / ".parts").exists()
 
 
 def test_a_broken_file_stops_with_one_line_and_what_was_read_is_not_read_again(raw, tmp_path):
