@@ -59,11 +59,11 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     whole = folder.parents[3] / "whole" / "h36m-3dhp" / "quick" / "seed0"
     real, calls = loop._finite, []
 
-    def killed(values: dict[str, float], step: int) -> dict[str, float]:
+    def killed(values: dict[str, float], step: int, folder: Path | None) -> dict[str, float]:
         calls.append(step)
         if len(calls) == 8:  # inside the second adaptation
             raise KeyboardInterrupt
-        return real(values, step)
+        return real(values, step, folder)
 
     monkeypatch.setattr(loop, "_finite", killed)
     monkeypatch.setattr(loop.LoopConfig, "checkpoint_seconds", 0.0)

@@ -101,7 +101,7 @@ def run_loop(
             done = index + 1
             if done % config.log_every and done != config.steps:
                 continue
-            values = _finite(means.take(), done)
+            values = _finite(means.take(), done, folder)
             if progress is not None:
                 progress.update(done, values)
             if folder is None:
@@ -201,11 +201,12 @@ def _cut(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def _finite(values: dict[str, float], step: int) -> dict[str, float]:
+def _finite(values: dict[str, float], step: int, folder: Path | None) -> dict[str, float]:
     for key, value in values.items():
         if not math.isfinite(value):
+            kept = folder is not None and (folder / STATE).is_file()
+            before = "; the last checkpoint is from before it" if kept else ""
             raise PosedaError(
-                f"Training stopped at step {step}: '{key}' is {value}. "
-                "A smaller learning rate usually helps; the last checkpoint is from before it."
+                f"Training stopped at step {step}: '{key}' is {value}. A smaller learning rate usually helps{before}."
             )
     return values

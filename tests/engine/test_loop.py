@@ -198,9 +198,14 @@ def test_global_generator_is_as_before():
 def test_nan_stops_the_run_with_a_sentence_and_keeps_the_last_finite_state(tmp_path):
     with pytest.raises(PosedaError, match=r"stopped at step 12: 'loss' is nan") as caught:
         train(tmp_path, task=Fit(poison=10))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "the last checkpoint is from before it" in str(caught.value)
     assert loop.load_state(tmp_path / "state.pt")["step"] == 9
     assert read_jsonl(tmp_path / "metrics.jsonl")[-1]["step"] == 9
+
+
+def test_nan_at_the_first_look_speaks_of_no_checkpoint(tmp_path):
+    with pytest.raises(PosedaError, match=r"A smaller learning rate usually helps\.$"):
+        train(tmp_path, task=Fit(poison=1))
 
 
 @pytest.mark.parametrize(

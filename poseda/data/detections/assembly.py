@@ -13,7 +13,7 @@ import torch
 from poseda.data.clips import Provenance, Sequence, UnlabelledClips
 from poseda.data.detections.cameras import refuse_outside, video_cameras
 from poseda.data.detections.confidences import confidences, refuse_normalised
-from poseda.data.detections.found import Found, Video
+from poseda.data.detections.found import Floats, Found, Video
 from poseda.data.detections.layouts import Layout, choose_layout, convert
 from poseda.data.detections.options import DetectionOptions
 from poseda.data.detections.sequences import FILLED, Detected, Pieces, cut
@@ -78,8 +78,7 @@ def _entries(
     made, confidence = convert(points, sure.values, layout.skeleton, skeleton, options.construction)
     enough = (confidence > 0).sum(-1) >= LEAST_VISIBLE
     if not enough.any():
-        least = f"min_confidence={options.min_confidence:g}"
-        raise DataError(f"{where}: nobody has {LEAST_VISIBLE} joints at {least} or above; lower it.")
+        raise DataError(f"{where}: {_nobody(points, scores, options)}")
     few, total = int((~enough).sum()), _number(scores.size)
     remarks = [] if found.scored else ["the file holds no scores: every keypoint in it counts as sure"]
     remarks += sure.remarks
@@ -91,6 +90,18 @@ def _entries(
         remarks.append(f"{_plural(few, 'detection')} with fewer than {LEAST_VISIBLE} visible joints left out")
     entries = Detected(made, confidence, found.video, found.frame, found.person)
     return entries.take(np.flatnonzero(enough)), tuple(remarks)
+
+
+def _nobody(points: Floats, scores: Floats, options: DetectionOptions) -> str:
+    """Why nobody has enough joints, and what helps: a lower min_confidence, or nothing but another file."""
+    said = f"nobody has {LEAST_VISIBLE} joints at min_confidence={options.min_confidence:g} or above"
+    anyhow = confidences(points, scores, 0.0)
+    if ((anyhow.values > 0).sum(-1) >= LEAST_VISIBLE).any():
+        return f"{said}; lower it."
+    return (
+        f"{said}, nor at any: of {_number(scores.size)} keypoints {_number(anyhow.broken)} are no place in an image "
+        f"(not finite, or too far away), and {_number(anyhow.low)} have a confidence of 0 or less."
+    )
 
 
 def _tracked(entries: Detected, options: DetectionOptions, where: str) -> tuple[Detected, str, tuple[str, ...]]:

@@ -119,6 +119,23 @@ def test_short_sequences_are_left_out_and_counted(read, person, joints_of):
         read(long, min_frames=50)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "match"),
+    [
+        (0, float("nan"), "of 170 keypoints 170 are no place in an image .* and 0 have a confidence of 0 or less"),
+        (0, 1e300, "170 are no place in an image"),
+        (2, -1.0, "0 are no place in an image .* and 170 have a confidence of 0 or less"),
+    ],
+)
+def test_nobody_is_seen_at_any_confidence(read, person, joints_of, place, value, match):
+    entries = coco_entries(joints_of(person(10), "coco17"), track_id=1)
+    for entry in entries:
+        entry["keypoints"][place::3] = [value] * 17
+    with pytest.raises(DataError, match=rf"nobody has 4 joints .*, nor at any: .*{match}") as caught:
+        read(entries)
+    assert "lower it" not in str(caught.value)
+
+
 def test_who_is_taken(read, person, joints_of):
     one = coco_entries(joints_of(person(12), "coco17"), track_id=4)
     other = coco_entries(joints_of(person(9, x=450.0), "coco17"), track_id=8)
