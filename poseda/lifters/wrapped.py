@@ -34,6 +34,8 @@ def wrap(
     without one the latent is the 2D input itself. The module is run on random keypoints: raises ShapeError
     where it gives another shape, ConfigError where its poses depend on more than the latent.
     """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"wrap takes a torch.nn.Module; got {type(module).__name__}.")
     choose(units, _SCALES, "unit")
     if latent is not None:
         choose(latent, [name for name, _ in module.named_modules() if name], "submodule")

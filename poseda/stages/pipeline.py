@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from poseda.data.batches import SourceSampler, TargetSampler
-from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.data.clips import Clips, LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
@@ -227,6 +227,7 @@ def check_adaptation(
     lifter: Lifter, source: LabelledClips | None, target: UnlabelledClips, stages: Sequence[Stage]
 ) -> None:
     """Raise ConfigError for what cannot be adapted."""
+    _check_kinds(lifter, source, target, stages)
     if isinstance(target, LabelledClips):
         raise ConfigError("The target of an adaptation has no labels: give target.unlabelled().")
     if source is None:
@@ -241,6 +242,28 @@ def check_adaptation(
     learner = next((stage.name for stage in stages if stage.overrides("update")), "")
     if learner and not any(stage.overrides("augment") for stage in stages):
         raise ConfigError(f"{learner} learns from augmented windows, and no stage in stages= augments.")
+
+
+def _check_kinds(lifter: object, source: object, target: object, stages: object) -> None:
+    """Raise ConfigError, with what to write instead, for arguments of another kind: notebooks have no type checker."""
+    if not isinstance(lifter, Lifter):
+        raise ConfigError(f"The lifter is {_kind(lifter)}: give poseda.wrap(module) of a network of your own.")
+    for name, clips, kinds in (("source", source, (LabelledClips, type(None))), ("target", target, Clips)):
+        if not isinstance(clips, kinds):
+            wanted = "LabelledClips, or None," if name == "source" else "UnlabelledClips"
+            raise ConfigError(f"{name} is {_kind(clips)}: give {wanted} as docs/archive.md makes them of arrays.")
+    if isinstance(stages, str) or not isinstance(stages, Sequence):
+        raise ConfigError(f"stages= is {_kind(stages)}: give a list of stages, such as [poseda.GPA()].")
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            raise ConfigError(f"stages= holds {_kind(stage)}: it takes stages, such as poseda.GPA().")
+
+
+def _kind(value: object) -> str:
+    """What a value is, as its user wrote it."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"the text {value!r:.60}" if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 def check_source_free(stages: Sequence[type[Stage]]) -> None:

@@ -131,3 +131,8 @@ def test_module_that_fails_on_keypoints_is_refused_with_its_own_reason():
 def test_unknown_unit_is_refused():
     with pytest.raises(ConfigError, match="no unit 'cm'"):
         wrap(Plain(), units="cm")
+
+
+def test_what_is_no_module_is_told():
+    with pytest.raises(ConfigError, match=r"wrap takes a torch\.nn\.Module; got int\."):
+        wrap(3)

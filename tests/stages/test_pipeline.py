@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -239,6 +240,25 @@ def test_an_unlabelled_target_has_no_poses_to_look_at(tiny_clips):
     target = tiny_clips[1].unlabelled()
     assert not hasattr(target, "poses")
     assert not isinstance(target, LabelledClips)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"stages": ["gpa"]}, "stages= holds the text 'gpa': it takes stages, such as poseda.GPA()"),
+        ({"stages": "gpa"}, "stages= is the text 'gpa': give a list"),
+        ({"stages": [type(create_stage("gpa"))]}, "stages= holds the class GPA"),
+        ({"stages": create_stage("gpa")}, "stages= is of type GPA: give a list"),
+        ({"source": np.zeros((5, 17, 3))}, "source is of type ndarray: give LabelledClips, or None, .*docs/archive.md"),
+        ({"target": np.zeros((5, 17, 2))}, "target is of type ndarray: give UnlabelledClips .*docs/archive.md"),
+        ({"lifter": torch.nn.Linear(1, 1)}, r"The lifter is of type Linear: give poseda.wrap\(module\)"),
+    ],
+)
+def test_arguments_of_another_kind_are_told_in_a_line(tiny_clips, small_lifter, changes, match):
+    source, target = tiny_clips
+    given = {"lifter": small_lifter(), "source": source, "target": target.unlabelled(), "stages": [], **changes}
+    with pytest.raises(ConfigError, match=match):
+        adapt_lifter(**given)
 
 
 def test_a_stage_given_twice_is_refused(tiny_clips, small_lifter):
