@@ -167,7 +167,8 @@ def imply(command: str, words: list[str]) -> list[str]:
     if lifter:
         raise ConfigError(f"{model} brings its own lifter: leave {lifter} out.")
     if command == "adapt" and not any(key == "source" or key.startswith("source.") for key in keys):
-        return [*words, f"source={NO_SOURCE}"]
+        place = words.index(model) + 1  # beside another option: Hydra takes none from behind a flag
+        return [*words[:place], f"source={NO_SOURCE}", *words[place:]]
     return words
 
 

@@ -125,6 +125,8 @@ def test_a_source_model_is_evaluated_predicts_is_exported_and_trained_on(tiny_ta
 def test_source_model_implies_no_source_unless_one_is_given() -> None:
     model = "source_model=x"
     assert imply("adapt", [model]) == [model, "source=none"]
+    beside = [model, "source=none", "target=3dhp", "--cfg", "job"]  # Hydra takes no option behind a flag
+    assert imply("adapt", [model, "target=3dhp", "--cfg", "job"]) == beside
     assert imply("adapt", [model, "source=h36m"]) == [model, "source=h36m"]
     assert imply("adapt", [model, "source.every=2"]) == [model, "source.every=2"]
     assert imply("evaluate", [model]) == [model]
