@@ -58,6 +58,12 @@ def test_an_experiment_pins_options_and_the_command_line_has_the_last_word(jobs:
     assert (job.name, job.train.steps, job.adapt.steps) == ("quick", 200, 7)
 
 
+@pytest.mark.parametrize("lifter", ["videopose3d", "mixste", "gumlp"])
+def test_a_quick_look_can_be_had_of_any_lifter(lifter: str, jobs: list[Any]) -> None:
+    assert main(["experiment=quick", f"lifter={lifter}"]) == 0
+    assert only(jobs).lifter.name == lifter
+
+
 def test_a_sweep_runs_one_job_after_the_other(jobs: list[Any]) -> None:
     assert main(["-m", "seed=0,1,2", "target=3dhp"]) == 0
     assert [job.seed for job in jobs] == [0, 1, 2]
