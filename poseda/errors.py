@@ -65,4 +65,4 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ConfigError(f"This needs {module}: pip install 'poseda[{extra}]'.") from None
+        raise ConfigError(f"This needs {module}: pip install -c constraints.txt -e '.[{extra}]'.") from None

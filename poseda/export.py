@@ -21,7 +21,7 @@ COMMAND = Command(
         ),
         (
             "checkpoint=lifter.safetensors output=lifter.onnx",
-            "for ONNX runtimes; needs the extra: pip install 'poseda[onnx]'",
+            "for ONNX runtimes; needs the extra: pip install -c constraints.txt -e '.[onnx]'",
         ),
     ),
 )

@@ -18,9 +18,10 @@ TRAIN_STEPS = ADAPT_STEPS = 5
 BATCH = 64
 """
 
-nbformat = pytest.importorskip("nbformat", reason="the notebook extra is not installed: pip install 'poseda[notebook]'")
-nbclient = pytest.importorskip("nbclient", reason="the notebook extra is not installed: pip install 'poseda[notebook]'")
-pytest.importorskip("ipykernel", reason="the notebook extra is not installed: pip install 'poseda[notebook]'")
+MISSING = "the notebook extra is not installed: pip install -c constraints.txt -e '.[notebook]'"
+nbformat = pytest.importorskip("nbformat", reason=MISSING)
+nbclient = pytest.importorskip("nbclient", reason=MISSING)
+pytest.importorskip("ipykernel", reason=MISSING)
 
 
 def figures(notebook):

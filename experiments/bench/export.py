@@ -3,7 +3,8 @@
 python experiments/bench/export.py --only mixste,hot
 
 Each program is written as `python -m poseda.export` writes it, compared with the lifter on random keypoints (weights
-are random too), and deleted. A row that could not be written says why. ONNX wants `pip install 'poseda[onnx]'`.
+are random too), and deleted. A row that could not be written says why. ONNX wants
+`pip install -c constraints.txt -e '.[onnx]'`.
 """
 
 from __future__ import annotations
