@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from dataclasses import replace
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from poseda.data.archive import load_archive, save_archive
 from poseda.data.clips import LabelledClips, UnlabelledClips
+from poseda.data.domains import DomainConfig, load_domain
 from poseda.data.header import header_fields
 from poseda.errors import DataError, MissingDataError
 from poseda.skeleton import Skeleton
@@ -81,10 +83,12 @@ def test_the_guides_example_writes_a_readable_archive(tmp_path, monkeypatch, mak
     poses = make_clips(lengths=(300,), subjects="A").poses
     np.save("poses_mm.npy", poses.numpy())
     exec(compile(example, str(guide), "exec"), {})
-    clips = load_archive("train.safetensors")
+    clips = load_archive("mine.safetensors")
     assert torch.equal(clips.poses, poses)
     projected = clips.cameras.project(clips.poses.unsqueeze(0))[0]
     assert torch.allclose(projected, clips.keypoints, atol=1e-2)
+    domain = load_domain(DomainConfig("archive", path="mine.safetensors"), root=os.devnull)
+    assert (domain.train.subjects, domain.test.subjects) == (("S1",), ("S2",))
 
 
 def test_the_guide_names_every_field():
