@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,10 @@ def models_page(names: Sequence[str]) -> str:
         "| model | lifter | trained on | 2D | MPJPE mm, held-out people | MB |",
         "|---|---|---|---|---:|---:|",
     ]
-    return "\n".join([*head, *rows, *("\n" + render_card(entry, card) for entry, card in cards)]) + "\n"
+    titles = _shared_titles([card for _, card in cards if card is not None])
+    parts = [render_card(entry, card, titles.get(_terms(card)) if card else None) for entry, card in cards]
+    parts += [f"## {title}\n\n{terms}\n" for terms, title in titles.items()]
+    return "\n".join([*head, *rows, *("\n" + part for part in parts)]) + "\n"
 
 
 def models_table(names: Sequence[str]) -> list[Mapping[str, object]]:
@@ -48,15 +52,37 @@ def models_table(names: Sequence[str]) -> list[Mapping[str, object]]:
     return rows
 
 
-def render_card(entry: Entry, card: Mapping[str, Any] | None) -> str:
-    """One card as Markdown; None for a model that has not been fetched."""
+def render_card(entry: Entry, card: Mapping[str, Any] | None, terms_at: str | None = None) -> str:
+    """One card as Markdown; None for a model that has not been fetched. `terms_at` names the section of the same page
+    that says its protocol, limits and licence, None: it says them itself."""
     if card is None:
         fetch = f"`python -m poseda.models model={entry.name} fetch=true`"
         return f"## {entry.name}\n\n{entry.size / 1e6:.1f} MB, not fetched yet: {fetch}.\n"
     lines = [f"- {key}: {value}" for key, value in _facts(entry, card).items()]
+    terms = f"[{terms_at}](#{_anchor(terms_at)})." if terms_at else _terms(card)
+    return "\n".join([f"## {entry.name}", "", *lines, "", _metrics(card), "", terms, ""])
+
+
+def _terms(card: Mapping[str, Any]) -> str:
+    """What the models of one data set have in common: the protocol of their figures, their limits, the licence."""
     limits = [f"- {limit}" for limit in card["limits"]]
-    parts = [f"## {entry.name}", "", *lines, "", _metrics(card), "", "Known limits:", "", *limits]
-    return "\n".join([*parts, "", f"> {card['data']['licence']}", ""])
+    return "\n".join([card["protocol"], "", "Known limits:", "", *limits, "", f"> {card['data']['licence']}"])
+
+
+def _shared_titles(cards: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Terms that several cards have in common -> title of the section that says them once."""
+    titles: dict[str, str] = {}
+    for card in cards:
+        if sum(_terms(other) == _terms(card) for other in cards) > 1:
+            title = f"Protocol, limits and licence of models trained on {card['data']['name']}"
+            taken = sum(known.startswith(title) for terms, known in titles.items() if terms != _terms(card))
+            titles.setdefault(_terms(card), f"{title} ({taken + 1})" if taken else title)
+    return titles
+
+
+def _anchor(title: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _facts(entry: Entry, card: Mapping[str, Any]) -> dict[str, str]:
@@ -136,7 +162,7 @@ def _uncertainty(found: Mapping[str, Any] | None) -> str:
 def _metrics(card: Mapping[str, Any]) -> str:
     known = {title: card["metrics"][key] for key, title in METRICS.items() if key in card["metrics"]}
     head = "| " + " | ".join(known) + " |\n|" + "---:|" * len(known)
-    return f"{head}\n| " + " | ".join(f"{value:.1f}" for value in known.values()) + f" |\n\n{card['protocol']}"
+    return f"{head}\n| " + " | ".join(f"{value:.1f}" for value in known.values()) + " |"
 
 
 def _row(entry: Entry, card: Mapping[str, Any] | None) -> str:
