@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import re
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import poseda.data.formats
 import poseda.lifters
 import poseda.stages
-from poseda import adapt
+from poseda import adapt, calibrate, evaluate, export, models, predict, prepare, train
 from poseda.plugins import list_plugins
 from poseda.stages import list_stages
 
@@ -27,6 +29,10 @@ PACKAGES = {
     "poseda/lifters": poseda.lifters,
     "poseda/data/formats": poseda.data.formats,
 }
+
+
+COMMANDS = {"train": train, "adapt": adapt, "evaluate": evaluate, "predict": predict}
+COMMANDS |= {"prepare": prepare, "export": export, "calibrate": calibrate, "models": models}
 
 
 @pytest.fixture
@@ -98,6 +104,42 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     for path in re.findall(r"`((?:docs|experiments|poseda|configs|notebooks|tests)/[\w./-]+)`", text):
         made = page.name == "extending.md" and path.split("/")[-1].split(".")[0] in ("resize", "plain", "takes")
         assert made or (ROOT / path).exists(), f"{page}: {path}"
+
+
+KEY = re.compile(r"(?<![\w./<>{}-])([a-z]\w*(?:\.[a-z0-9_]\w*)*)=(?![=\s])")
+NO_OPTIONS = {"key", "config", "glibc.malloc.check", "lifter.checkpoint"}
+"""What looks like an option and is none: a placeholder, an argument in Python, a variable of glibc's, another name of checkpoint."""
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    """Command -> keys that its --help shows; "" -> those of all commands and of the guide's own parts."""
+    row = re.compile(r"^    ([a-z_0-9.]+)=", re.MULTILINE)
+    known = {}
+    for name, command in COMMANDS.items():
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            assert command.main(["--help"]) == 0
+        keys = set(row.findall(out.getvalue())) | {"resize.share"}
+        if name not in ("prepare", "export", "models"):
+            keys |= {key.replace("source.", "target.", 1) for key in keys}  # --help shows them once
+            keys |= {"source", "target", "lifter", "experiment"}
+        known[name] = keys
+    known[""] = set().union(*known.values(), *({key.split(".")[-1] for key in keys} for keys in known.values()))
+    return known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_that_are_named_exist(page: Path, options: dict[str, set[str]]) -> None:
+    text = page.read_text()
+    blocks = re.findall(r"```(?:bash)?\n(.*?)```", text, re.S)
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    for code in [line for block in blocks for line in block.splitlines()] + [" ".join(span.split()) for span in spans]:
+        if "(" in code.replace("$(", "") and "python -m" not in code:
+            continue  # Python
+        found = re.search(r"-m poseda\.(\w+)", code)
+        for key in KEY.findall(code.split(" #")[0]):
+            assert key in options[found.group(1) if found else ""] | NO_OPTIONS, f"{page}: {key} in {code}"
 
 
 def test_every_stage_is_in_the_table_of_stages() -> None:
