@@ -108,7 +108,7 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
 
 KEY = re.compile(r"(?<![\w./<>{}-])([a-z]\w*(?:\.[a-z0-9_]\w*)*)=(?![=\s])")
 NO_OPTIONS = {"key", "config", "glibc.malloc.check", "lifter.checkpoint"}
-"""What looks like an option and is none: a placeholder, an argument in Python, a variable of glibc's, another name of checkpoint."""
+"""What --help has not: a placeholder, an argument in Python, a variable of glibc's, another name of checkpoint=."""
 
 
 @pytest.fixture(scope="module")
