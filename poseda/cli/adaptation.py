@@ -68,7 +68,8 @@ class _Adaptation:
         if not self.origin:
             self.origin = self._train_source()
         source = self.source.name if self.source else "no source clips"
-        self.results = Results(source, self.target, self.origin, remarks=list(self.target.remarks))
+        kind = self.source.train.provenance.kind if self.source else ""
+        self.results = Results(source, self.target, self.origin, kind, remarks=list(self.target.remarks))
         self._score(SOURCE_ONLY, self.lifter, ())
         final = self._adapt()
         if self.job.oracle:

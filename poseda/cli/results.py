@@ -15,6 +15,7 @@ SOURCE_ONLY = "source only"
 ORACLE = "oracle (target-trained)"
 SELECTED = " (selected)"
 """Behind a row's name: the step that the label-free criterion chose, in place of the last."""
+STAND_IN = "stand-in"
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Results:
     """The domain that was adapted to."""
     origin: str
     """Where the source model comes from."""
+    source_kind: str = ""
+    """What the source's data are, as the provenance says it; empty where there are none."""
     rows: dict[str, Row] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     selections: dict[str, object] = field(default_factory=dict)
@@ -45,7 +48,9 @@ class Results:
     def table(self) -> str:
         """The table: a row a stage, the protocol and the data below."""
         cells = [{"lifter": label, **row.values, "frames": row.frames} for label, row in self.rows.items()]
-        note = f"data: {self.source} -> {self.data.name} ({self.data.kind}); 2D: {self.data.keypoints}; {self.origin}"
+        kind = f" ({self.source_kind})" if self.source_kind not in ("", self.data.kind) else ""
+        data = f"{self.source}{kind} -> {self.data.name} ({self.data.kind})"
+        note = f"data: {data}; 2D: {self.data.keypoints}; {self.origin}"
         note = "\n".join([note, *self.remarks])
         columns = COLUMNS if self.labelled else LABEL_FREE_COLUMNS
         marked = [replace(c, best=_best(c.key) if self.labelled else "") for c in columns[1:]]
@@ -71,7 +76,7 @@ class Results:
 
     def remark(self) -> str:
         """What figures must say about the data."""
-        return "stand-in data" if self._stand_in() else self.data.kind
+        return self._caution() or self.data.kind
 
     def errors(self) -> dict[str, float]:
         """MPJPE of each row in mm; empty without labels."""
@@ -94,7 +99,9 @@ class Results:
         gap = before - errors[ORACLE] if ORACLE in errors else 0.0
         if gap > 0:
             text += f", {100 * (before - after) / gap:.0f} % of the way to the oracle"
-        return f"{text}{'; stand-in data: not a result on the real data set' if self._stand_in() else ''}."
+        meaning = ": not a result on the real data set" if self.data.kind == STAND_IN else ""
+        caution = f"; {self._caution()}{meaning}" if self._caution() else ""
+        return f"{text}{caution}."
 
     def _unlabelled_sentence(self) -> str:
         before, after = (self.rows[label].values.get("reprojection") for label in (SOURCE_ONLY, self.last))
@@ -102,9 +109,10 @@ class Results:
             return f"No root brings the poses before the camera of {self.data.name}: they do not fit its 2D at all."
         if self.last == SOURCE_ONLY:
             return f"Without adaptation the poses are {before:.1f} px from the 2D of {self.data.name}."
+        caution = f"; {self._caution()}" if self._caution() else ""
         return (
             f"{self._what()} brings the poses from {before:.1f} to {after:.1f} px of the 2D of {self.data.name}; "
-            "how accurate they are in 3D cannot be told without labels."
+            f"how accurate they are in 3D cannot be told without labels{caution}."
         )
 
     def _what(self) -> str:
@@ -114,8 +122,11 @@ class Results:
     def _first(self) -> Row:
         return next(iter(self.rows.values()))
 
-    def _stand_in(self) -> bool:
-        return self.data.kind == "stand-in"
+    def _caution(self) -> str:
+        """What the numbers are worth where one of the domains is a stand-in."""
+        if self.data.kind == STAND_IN:
+            return "stand-in data"
+        return "the source is a stand-in" if self.source_kind == STAND_IN else ""
 
 
 def _best(key: str) -> Literal["", "min", "max"]:
