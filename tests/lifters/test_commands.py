@@ -36,7 +36,7 @@ def test_it_is_trained_adapted_and_evaluated_by_commands(name, archives, tmp_pat
     assert adapt.main([*source, *target, *lifter, *small, "threads=1", "data.root=none"]) == 0, capsys.readouterr().err
     folder = next(Path("runs").rglob("results.json")).parent
     rows = json.loads((folder / "results.json").read_text())["results"]["rows"]
-    assert list(rows) == ["source only", "+ bodies + GPA + LPA", "+ TTO"]
+    assert list(rows) == ["source only", "+ bodies + GPA + LPA + mean teacher", "+ TTO"]
     assert evaluate.main([f"checkpoint={folder}/source.safetensors", *target, "output=numbers.json", "threads=1"]) == 0
     scored = json.loads(Path("numbers.json").read_text())["results"]["target"]["values"]
     assert scored["mpjpe"] == pytest.approx(rows["source only"]["values"]["mpjpe"], rel=1e-4)
