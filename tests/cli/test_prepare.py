@@ -114,7 +114,7 @@ def test_mistakes_end_in_one_line(raw: Path, words: list[str], message: str, cap
 
 def test_a_detector_s_file_is_adapted_to_and_poses_are_written(archive: Path, detections: Path, capsys: Any) -> None:
     words = ["source=archive", f"source.path={archive}", "target=keypoints", f"target.path={detections}"]
-    words += ["target.width=1000", "target.height=1000", "stages=[gpa,tto]", *SMALL]
+    words += ["target.width=1000", "target.height=1000", *SMALL]
     words += ["lifter.hidden=64", "train.steps=150", "train.batch_size=12"]
     assert adapt.main(words) == 0
     said = capsys.readouterr().out
