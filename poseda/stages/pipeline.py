@@ -29,9 +29,7 @@ from poseda.stages.base import Setting, Stage
 from poseda.stages.selection import Selection
 from poseda.stages.task import AdaptConfig as AdaptConfig
 from poseda.stages.task import AdaptTask as AdaptTask
-from poseda.stages.task import join_batches as join_batches
 from poseda.stages.task import prepare_stages
-from poseda.stages.task import split_batch as split_batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,10 +265,10 @@ def _kind(value: object) -> str:
 
 
 def check_source_free(stages: Sequence[type[Stage]]) -> None:
-    """Raise ConfigError, naming the first one, for stages that work on source clips where there are none."""
-    for stage in stages:
-        if stage.needs_source:
-            raise ConfigError(
-                f"{stage.name} works on source clips, and there are none: give source=NAME with its data, or leave "
-                f"{stage.name} out of stages=."
-            )
+    """Raise ConfigError, naming them, for stages that work on source clips where there are none."""
+    names = [stage.name for stage in stages if stage.needs_source]
+    if names:
+        raise ConfigError(
+            f"{', '.join(names)} {'works' if len(names) == 1 else 'work'} on source clips, and there are none: give "
+            f"source=NAME with its data, or leave {', '.join(names)} out of stages=."
+        )

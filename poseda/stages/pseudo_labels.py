@@ -242,11 +242,12 @@ class PseudoLabels(Stage):
         self.steps += 1
         if not self.config.refresh or self.steps % self.config.refresh:
             return None
+        assert self.labels is not None
         made = 0
         with suppress(DataError):
             self._label(lifter)
-            made = 0 if self.labels is None else len(self.labels.roots)
-        return {"made": torch.tensor(float(made))}
+            made = len(self.labels.roots)
+        return {"made": self.labels.roots.new_tensor(float(made))}  # on the device, as all scalars of a step
 
     def state_dict(self) -> dict[str, Any]:
         """The labels and the number of steps behind them."""

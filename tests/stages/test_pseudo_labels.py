@@ -22,7 +22,7 @@ from poseda.lifters import create_lifter
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.skeleton import get_skeleton
 from poseda.stages import create_stage, pipeline
-from poseda.stages.base import Setting, Stage
+from poseda.stages.base import Setting
 from poseda.stages.pipeline import AdaptConfig, adapt_lifter
 from poseda.stages.pseudo_labels import (
     PseudoLabels,
@@ -32,6 +32,7 @@ from poseda.stages.pseudo_labels import (
     make_labels,
     trunk,
 )
+from tests.stages.killing import Killed, KilledAt
 from tests.stages.waiting import Waiting
 
 SKELETON = get_skeleton("h36m17")
@@ -356,24 +357,6 @@ def test_it_goes_with_other_stages_in_any_order(tiny_clips, trained, names):
     config = AdaptConfig(steps=4, batch_size=16)
     adapted = adapt_lifter(trained(), source, target.unlabelled(), stages, config, seed=0)
     assert all(bool(value.isfinite().all()) for value in adapted.state_dict().values())
-
-
-class Killed(Exception):
-    """Stands for a process that ends."""
-
-
-class KilledAt(Stage):
-    """Ends the run inside a step, once."""
-
-    name, label = "killed", "killed"
-
-    def __init__(self, after):
-        self.after, self.steps = after, 0
-
-    def after_step(self, lifter):
-        self.steps += 1
-        if self.steps == self.after:
-            raise Killed
 
 
 @pytest.mark.parametrize("after", [3, 6, 8])

@@ -74,6 +74,7 @@ def test_the_preset_measures_people_beside_those_of_the_card(capsys: Any) -> Non
     ("words", "said"),
     [
         (["stages=[tto,gpa]"], "gpa works on source clips, and there are none: give source=NAME"),
+        ([], "bodies, gpa, lpa work on source clips, and there are none: give source=NAME"),
         (["stages=[pseudo_labels]"], "pseudo_labels works on source clips"),
         (["stages=[tto]", "lifter=semgcn"], "brings its own lifter: leave lifter=semgcn out"),
         (["stages=[tto]", "checkpoint=x.safetensors"], "name two lifters"),
