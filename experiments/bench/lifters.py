@@ -2,24 +2,32 @@
 
 python experiments/bench/lifters.py --threads 1
 python experiments/bench/lifters.py --only mixste,hot --longest 60
+python experiments/bench/lifters.py --device cuda --precision tf32 --compile --originals originals.py
 
 On a CPU with one thread the clock is the thread's own CPU time, so that other work on the machine counts little.
 Frames are output frames. A measurement that would take longer than --longest seconds is left out. The originals'
-numbers are for 2 threads of an otherwise quiet machine of the same kind.
+numbers are for 2 threads of an otherwise quiet machine of the same kind; with --originals they are measured in the same
+run, forward and training step: the file's `factories()` gives, for labels of ROWS, functions that build the published
+networks of your own checkouts, and its `CHANNELS` the input channels of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import resource
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from machine import start
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -87,22 +95,31 @@ ROWS = (
     Row("KTPFormer 243", "ktpformer", windows(243), 35_213_430, 0.6333, (125, 88.2)),
 )
 BATCHES = (1, 64)
+PRECISIONS = ("float32", "tf32", "bfloat16")
 LONG = 10
 TRAINING_COST = 4
 """About how many forward passes a training step takes, to tell which are too long."""
 
 
 def main() -> None:
-    """Print the table, each row from a process of its own, so that its peak memory is its own."""
+    """Print the table. On a CPU each row comes from a process of its own, so that its peak memory is its own."""
     arguments = parse()
     start(arguments)
+    print(f"{arguments.precision}{', compiled' if arguments.compile else ''}")
     print("| lifter | parameters | GMACs / frame | frames/s batch 1 | batch 64 | ms / training step | MiB |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     wanted = set(arguments.only.split(",")) if arguments.only else None
     for row in ROWS:
-        if wanted is None or {row.name, row.label} & wanted:
+        if wanted is not None and not {row.name, row.label} & wanted:
+            continue
+        if arguments.device == "cpu":
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 print(pool.apply(measured, (row, arguments)), flush=True)
+        else:
+            torch.cuda.reset_peak_memory_stats(arguments.device)
+            print(measured(row, arguments), flush=True)
+            torch.compiler.reset()
+            torch.cuda.empty_cache()
 
 
 def parse() -> argparse.Namespace:
@@ -115,6 +132,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--longest", type=float, default=15.0, help="seconds that one run may take")
     parser.add_argument("--products", default="auto", help="as of every command: auto, torch or onednn")
     parser.add_argument("--forward", action="store_true", help="leave the training step out")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of ours and of the originals")
+    parser.add_argument("--compile", action="store_true", help="ours through torch.compile, the originals as they are")
+    parser.add_argument("--originals", type=Path, help="Python file that builds the published networks")
     return parser.parse_args()
 
 
@@ -123,26 +143,68 @@ def measured(row: Row, arguments: argparse.Namespace) -> str:
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     use_products(arguments.products)
+    torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = arguments.precision == "tf32"
     lifter = poseda.create_lifter(row.name, seed=0, **{"sigma": False} | row.options).to(arguments.device)
     parameters = sum(p.numel() for p in lifter.parameters())
     given = lifter.frames if lifter.output == "seq2seq" else 1
     cells = [f"{parameters:,}{beside(row.parameters, ',')}", f"{macs(lifter) / given / 1e9:.4f}{beside(row.gmacs, '')}"]
-    expected = 0.0
-    for batch, original in zip(BATCHES, row.speed, strict=True):
-        taken = None if expected * batch > arguments.longest else forward_seconds(lifter.eval(), batch, arguments)
+    run = torch.compile(lifter) if arguments.compile else lifter
+    ours = timings(run, lambda output: output.pose, partial(keypoints_for, lifter), lifter.frames, given, arguments)
+    memory = peak(arguments.device)
+    theirs = original_timings(row, lifter, given, arguments) if arguments.originals else row.speed
+    cells += [cell + beside_cell(their) for cell, their in zip(ours, [*theirs, 0.0][: len(ours)], strict=True)]
+    return f"| {row.label} | {' | '.join(cells)} | {memory:.0f} |"
+
+
+def original_timings(row: Row, lifter: Lifter, given: int, arguments: argparse.Namespace) -> list[str]:
+    """What `timings` gives of the published network; nothing where the file does not build it."""
+    spec = importlib.util.spec_from_file_location("originals", arguments.originals)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    factory = module.factories().get(row.label)
+    if factory is None:
+        return ["", "", ""]
+    network = factory().to(arguments.device)
+    keypoints = partial(keypoints_for, lifter, channels=module.CHANNELS[row.label])
+    return timings(network, lambda output: output, keypoints, lifter.frames, given, arguments)
+
+
+def timings(
+    run: nn.Module | Callable[..., Any],
+    poses: Callable[[Any], torch.Tensor],
+    keypoints: Callable[[int], torch.Tensor],
+    frames: int,
+    given: int,
+    arguments: argparse.Namespace,
+) -> list[str]:
+    """Frames/s of a forward pass of 1 and of 64 windows, ms of a training step; – for what would take too long."""
+    cells, expected = [], 0.0
+    for batch in BATCHES:
+        taken = (
+            None if expected * batch > arguments.longest else forward_seconds(run.eval(), keypoints(batch), arguments)
+        )
         expected = taken / batch if taken else expected
-        cells.append(("–" if taken is None else rate(batch * given / taken)) + beside(original, "g"))
-    batch = 256 if lifter.frames == 1 else max(2, min(64, 256 // lifter.frames))
+        cells.append("–" if taken is None else rate(batch * given / taken))
+    if arguments.device == "cpu":
+        batch = 256 if frames == 1 else max(2, min(64, 256 // frames))
+    else:
+        batch = max(2, min(1024, 4096 // frames))
     if not arguments.forward and expected * batch * TRAINING_COST <= arguments.longest:
-        cells.append(f"{1e3 * training_seconds(lifter.train(), batch, arguments):.0f} (batch {batch})")
+        cells.append(f"{1e3 * training_seconds(run.train(), poses, keypoints(batch), arguments):.3g} (batch {batch})")
     else:
         cells.append("–")
-    return f"| {row.label} | {' | '.join(cells)} | {peak(arguments.device):.0f} |"
+    return cells
 
 
 def rate(value: float) -> str:
     """A speed with three digits."""
     return f"{value:.3g}" if value < 1000 else f"{round(value, -1):.0f}"
+
+
+def beside_cell(original: str | float) -> str:
+    """An original's speed or time in brackets, nothing where there is none."""
+    return f" ({original if isinstance(original, str) else format(original, 'g')})" if original else ""
 
 
 def beside(original: float, form: str) -> str:
@@ -157,27 +219,34 @@ def macs(lifter: Lifter) -> int:
     return counter.get_total_flops() // 2
 
 
-def keypoints_for(lifter: Lifter, batch: int) -> torch.Tensor:
-    """Random keypoints (B, frames, J, 2) where the lifter is."""
+def keypoints_for(lifter: Lifter, batch: int, channels: int = 2) -> torch.Tensor:
+    """Random keypoints (B, frames, J, channels) where the lifter is."""
     device = next(lifter.parameters()).device
-    return torch.rand(batch, lifter.frames, lifter.skeleton.num_joints, 2, device=device) * 2 - 1
+    return torch.rand(batch, lifter.frames, lifter.skeleton.num_joints, channels, device=device) * 2 - 1
 
 
-def forward_seconds(lifter: Lifter, batch: int, arguments: argparse.Namespace) -> float:
+def in_precision(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
+    """bfloat16 where it is asked for; TF32 is a setting of the process."""
+    return torch.autocast(arguments.device.split(":")[0], torch.bfloat16, enabled=arguments.precision == "bfloat16")
+
+
+def forward_seconds(run: Callable[..., Any], keypoints: torch.Tensor, arguments: argparse.Namespace) -> float:
     """Seconds of a forward pass."""
-    keypoints = keypoints_for(lifter, batch)
-    with torch.inference_mode():
-        return repeated(lambda: lifter(keypoints), arguments)
+    with torch.inference_mode(not arguments.compile), torch.no_grad(), in_precision(arguments):
+        return repeated(lambda: run(keypoints), arguments)
 
 
-def training_seconds(lifter: Lifter, batch: int, arguments: argparse.Namespace) -> float:
+def training_seconds(
+    run: Any, poses: Callable[[Any], torch.Tensor], keypoints: torch.Tensor, arguments: argparse.Namespace
+) -> float:
     """Seconds of forward, backward and AdamW."""
-    optimiser = torch.optim.AdamW(lifter.parameters())
-    keypoints = keypoints_for(lifter, batch)
+    optimiser = torch.optim.AdamW(run.parameters())
 
     def step() -> None:
         optimiser.zero_grad()
-        lifter(keypoints).pose.norm(dim=-1).mean().backward()
+        with in_precision(arguments):
+            output = run(keypoints)
+        poses(output).float().norm(dim=-1).mean().backward()
         optimiser.step()
 
     return repeated(step, arguments)

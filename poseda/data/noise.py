@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -12,7 +15,7 @@ from poseda.data.clips import AnyClips
 from poseda.data.windows import sequence_limits
 from poseda.errors import ConfigError
 from poseda.geometry.boxes import pixel_box
-from poseda.skeleton import Skeleton, get_skeleton
+from poseda.skeleton import Skeleton, constant_tensor, get_skeleton, index_tensor
 
 # PoseLifter (Chang, Moon, Lee, arXiv:1910.12029): fit of a mixture to a detector's errors on Human3.6M, as
 # released in Pose2Mesh: mean x, mean y, std x, std y in px of a 256 px person crop, and the share of
@@ -106,6 +109,11 @@ class Seen:
     skeleton: Skeleton
     """Joint order."""
 
+    @cached_property
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """(F,), (F,) int64: first and last frame of each frame's sequence."""
+        return sequence_limits(self.bounds, len(self.keypoints))
+
     @property
     def visible(self) -> Tensor:
         """(F, J) bool: keypoints that are there."""
@@ -116,7 +124,7 @@ def noisy_keypoints(seen: Seen, level: str | float, generator: torch.Generator) 
     """Keypoints (F, J, 2) px and confidence (F, J) as `add_detector_noise` gives them to clips."""
     pixels, share = noise_level(level)
     scale = (pixels - share * _SWAP_PX) / (_FIT_PX - share * _MISSED_PX)
-    bursts = _Bursts(seen.bounds, seen.fps, generator)
+    bursts = _Bursts(seen, generator)
     box = torch.maximum(*pixel_box(seen.keypoints, seen.visible)).unsqueeze(-1)  # (F, 1) px, the longer side
     shape = tuple(seen.keypoints.shape)
     errors, outlier = _errors(seen.skeleton, _normal(shape, seen, generator), bursts)
@@ -158,16 +166,11 @@ def autoregress(fresh: Tensor, first: Tensor, rho: float) -> Tensor:
 class _Bursts:
     """Random events that last some frames, stay inside a sequence, and are as frequent at its start as later."""
 
-    def __init__(self, bounds: Tensor, fps: float, generator: torch.Generator) -> None:
-        self.first, self.last = (limit.unsqueeze(-1) for limit in sequence_limits(bounds))  # (F, 1)
-        self.frame = torch.arange(len(self.first), device=bounds.device).unsqueeze(-1)  # (F, 1)
+    def __init__(self, seen: Seen, generator: torch.Generator) -> None:
+        self.first, self.last = (limit.unsqueeze(-1) for limit in seen.limits)  # (F, 1)
+        self.frame = torch.arange(len(self.first), device=seen.bounds.device).unsqueeze(-1)  # (F, 1)
         self.generator = generator
-        low, high = (max(1, round(limit * fps / 1000.0)) for limit in _BURST_MS)
-        lasting = torch.tensor([min(1.0, (high + 1 - k) / (high + 1 - low)) for k in range(1, high + 1)])
-        self.mean = float(lasting.sum())  # frames; lasting[k - 1] = P(length >= k)
-        self.whole = 1 - lasting  # P(length < k)
-        self.rest = torch.cat([lasting.new_zeros(1), lasting.cumsum(0)[:-1]]) / self.mean
-        # P(rest < k), the rest being what is left of a burst that is under way at a sequence's first frame
+        self.mean, self.whole, self.rest = _burst_lengths(seen.fps)
 
     def draw(self, share: Tensor, values: int = 1) -> tuple[Tensor, Tensor]:
         """Events that each hold a share (K,) of the frames: where they are (F, K) bool, and uniform numbers
@@ -188,15 +191,31 @@ class _Bursts:
         return torch.rand(size, generator=self.generator, device=self.generator.device).to(like)
 
 
-def _number(uniform: Tensor, below: Tensor) -> Tensor:
+@cache
+def _burst_lengths(fps: float) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """Frames that a burst lasts: their mean; P(length < k) for k from 1 on; and P(rest < k), the rest being what is
+    left of a burst that is under way at a sequence's first frame."""
+    low, high = (max(1, round(limit * fps / 1000.0)) for limit in _BURST_MS)
+    lasting = torch.tensor([min(1.0, (high + 1 - k) / (high + 1 - low)) for k in range(1, high + 1)])
+    mean = float(lasting.sum())  # lasting[k - 1] = P(length >= k)
+    rest = torch.cat([lasting.new_zeros(1), lasting.cumsum(0)[:-1]]) / mean
+    return mean, tuple((1 - lasting).tolist()), tuple(rest.tolist())
+
+
+def _number(uniform: Tensor, below: tuple[float, ...]) -> Tensor:
     """The whole numbers k from 1 on whose distribution is below (L,) = P(number < k), from uniform ones."""
-    return torch.searchsorted(below.to(uniform), uniform, right=True)
+    return torch.searchsorted(_constant(below, uniform), uniform, right=True)
+
+
+def _constant(values: Iterable[float], like: Tensor) -> Tensor:
+    """Numbers as a tensor of the type and on the device of `like`, where they are copied once."""
+    return constant_tensor(tuple(values), like.dtype, like.device)
 
 
 def _normal(shape: tuple[int, ...], seen: Seen, generator: torch.Generator) -> Tensor:
     """Unit Gaussian noise (F, ...), autoregressive inside a sequence."""
     white = torch.randn(shape, generator=generator, device=generator.device).to(seen.keypoints)
-    return autoregress(white, sequence_limits(seen.bounds)[0], _RHO ** (50.0 / seen.fps))
+    return autoregress(white, seen.limits[0], _RHO ** (50.0 / seen.fps))
 
 
 def _fitted(skeleton: Skeleton) -> tuple[int, ...]:
@@ -221,18 +240,18 @@ def _parts(skeleton: Skeleton) -> list[str]:
 
 def _swapped(skeleton: Skeleton, share: float, bursts: _Bursts, like: Tensor) -> Tensor:
     """Joints (F, J) bool that change places with their twins: a whole pair of limbs, or one joint of each."""
-    limbs = torch.tensor([list(_SWAPS).index(_LIMBS.get(part, "other")) for part in _parts(skeleton)])
+    limbs = index_tensor(tuple(list(_SWAPS).index(_LIMBS.get(part, "other")) for part in _parts(skeleton)), like.device)
     # either kind has half the share; a joint under both is swapped
-    rates = 1 - (1 - share * torch.tensor(list(_SWAPS.values())).to(like)) ** 0.5
+    rates = 1 - (1 - share * _constant(_SWAPS.values(), like)) ** 0.5
     whole, _ = bursts.draw(rates)
-    single, _ = bursts.draw(rates[limbs.to(like.device)])
-    one_of_two = torch.minimum(torch.arange(skeleton.num_joints), torch.tensor(skeleton.mirror))
+    single, _ = bursts.draw(rates[limbs])
+    one_of_two = index_tensor(tuple(map(min, enumerate(skeleton.mirror))), like.device)
     return whole[:, limbs] | single[:, one_of_two]
 
 
 def _errors(skeleton: Skeleton, noise: Tensor, bursts: _Bursts) -> tuple[Tensor, Tensor]:
     """Errors (F, J, 2) in px of the crop as the fit has them, from unit noise (F, J, 2); which are outliers (F, J)."""
-    table = torch.tensor([_ERRORS[i] for i in _fitted(skeleton)]).to(noise)  # (J, 5)
+    table = _constant(chain(*(_ERRORS[i] for i in _fitted(skeleton))), noise).view(-1, 5)
     outlier, place = bursts.draw(table[:, 4], 2)
     jitter = table[:, :2] + table[:, 2:4] * noise
     return torch.where(outlier.unsqueeze(-1), (place * 2 - 1) * _OUTLIER_PX, jitter), outlier
@@ -241,9 +260,9 @@ def _errors(skeleton: Skeleton, noise: Tensor, bursts: _Bursts) -> tuple[Tensor,
 def _missed(seen: Seen, box: Tensor, outlier: Tensor, share: float, bursts: _Bursts) -> Tensor:
     """Joints (F, J) bool that the detector misses: outliers (F, J) and joints near their twin more than others."""
     skeleton = seen.skeleton
-    rates = share * torch.tensor([_MISSES[part] for part in _parts(skeleton)]).to(seen.keypoints)
+    rates = share * _constant((_MISSES[part] for part in _parts(skeleton)), seen.keypoints)
     apart = (seen.keypoints - seen.keypoints[:, skeleton.mirror_index(seen.keypoints)]).norm(dim=-1)
-    paired = torch.tensor(skeleton.mirror, device=apart.device) != torch.arange(len(rates), device=apart.device)
+    paired = skeleton.mirror_index(apart) != torch.arange(len(rates), device=apart.device)
     factor = torch.where(paired & (apart < _TWIN_NEAR * box), _NEAR_MISSES, 1.0)
     factor = torch.where(outlier, _OUTLIER_MISSES, factor)
     burst, place = bursts.draw(_OUTLIER_MISSES * rates)  # of which part is used where the factor is less

@@ -12,10 +12,14 @@ from poseda.errors import ConfigError, choose
 Padding = Literal["edge", "valid"]
 
 
-def sequence_limits(bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last frame of the sequence that each frame belongs to: (S + 1,) -> (F,), (F,) int64."""
+def sequence_limits(bounds: Tensor, frames: int | None = None) -> tuple[Tensor, Tensor]:
+    """First and last frame of the sequence that each frame belongs to: (S + 1,) -> (F,), (F,) int64.
+
+    Where `frames`, their number F, is given, nothing waits for the device.
+    """
     lengths = bounds.diff()
-    return bounds[:-1].repeat_interleave(lengths), (bounds[1:] - 1).repeat_interleave(lengths)
+    first, last = (limit.repeat_interleave(lengths, output_size=frames) for limit in (bounds[:-1], bounds[1:] - 1))
+    return first, last
 
 
 def windows_around(centres: Tensor, first: Tensor, last: Tensor, frames: int) -> Tensor:

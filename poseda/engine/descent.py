@@ -1,12 +1,18 @@
-"""Fitting of a small network: Adam along a cosine."""
+"""Adam for every network here, and the fitting of a small one along a cosine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+
+
+def adam(parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+    """Adam of parameters that are all on one device; on a GPU as one kernel, of whose launches a step is made there."""
+    given = list(parameters)
+    return torch.optim.Adam(given, lr=lr, betas=betas, fused=True if given and given[0].is_cuda else None)
 
 
 def descend(module: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr: float) -> None:
@@ -14,7 +20,7 @@ def descend(module: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr:
 
     They take gradients inside alone, whatever the mode of the caller.
     """
-    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    optimizer = adam(module.parameters(), lr)
     module.requires_grad_(True)
     with torch.enable_grad():
         for index in range(steps):

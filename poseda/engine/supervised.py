@@ -15,6 +15,7 @@ from poseda.data.batches import SourceBatch, SourceSampler
 from poseda.data.clips import LabelledClips
 from poseda.data.noise import noise_level
 from poseda.engine.augmentation import Augmentation
+from poseda.engine.descent import adam
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
 from poseda.errors import ConfigError
@@ -150,7 +151,7 @@ class Fitting:
         self, lifter: Lifter, *, lr: float, steps: int, grad_clip: float, flip: bool, sigma_loss: SigmaLoss = "uao"
     ) -> None:
         self.lifter = lifter
-        self.optimizer = torch.optim.Adam(lifter.parameters(), lr=lr)
+        self.optimizer = adam(lifter.parameters(), lr)
         self.lr, self.steps, self.grad_clip, self.flip = lr, steps, grad_clip, flip
         self.sigma_loss: SigmaLoss = sigma_loss
 

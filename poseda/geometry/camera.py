@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -114,23 +116,59 @@ class Camera:
         """Some of the cameras, by (n,) indices or mask, slice or int; the batch dimension stays."""
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
-        return Camera(**{name: value[index] for name, value in self._tensors().items()})
+        tensors = self._tensors()
+        if isinstance(index, Tensor) and not any(value.requires_grad for value in tensors.values()):
+            chosen = torch.split(self._numbers[index], [_count(name) for name in tensors], -1)
+            values = zip(tensors, chosen, strict=True)
+            return self._made_into({name: value.reshape(-1, *_SHAPES.get(name, ())) for name, value in values})
+        return self._made_into({name: value[index] for name, value in tensors.items()})
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """(N, 26): all fields side by side, so that a batch of cameras is picked at once in each training step."""
+        return torch.cat([value.reshape(len(self), _count(name)) for name, value in self._tensors().items()], -1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
         """The same cameras on another device or in another floating-point type."""
-        return Camera(**{name: value.to(device, dtype) for name, value in self._tensors().items()})
+        return self._made_into({name: value.to(device, dtype) for name, value in self._tensors().items()})
 
     def expand(self, count: int) -> Camera:
         """One camera seen as `count` equal ones, without a copy. Raises ShapeError when there are more."""
         if len(self) != 1:
             raise ShapeError(f"Camera.expand: expected 1 camera, got {len(self)}.")
-        return Camera(**{name: _stretch(value, count) for name, value in self._tensors().items()})
+        return self._made_into({name: _stretch(value, count) for name, value in self._tensors().items()})
 
     @staticmethod
     def cat(cameras: Sequence[Camera]) -> Camera:
         """All cameras of a list in one batch."""
         parts = [camera._tensors() for camera in cameras]
-        return Camera(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        joined = Camera(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        joined.__dict__["pinhole"] = all(camera.pinhole for camera in cameras)
+        return joined
+
+    def without_lens(self) -> Camera:
+        """The same cameras with a lens that does not distort."""
+        zero = {"radial": torch.zeros_like(self.radial), "tangential": torch.zeros_like(self.tangential)}
+        made = Camera(**{**self._tensors(), **zero})
+        made.__dict__["pinhole"] = True
+        return made
+
+    def _made_into(self, tensors: dict[str, Tensor]) -> Camera:
+        """The same cameras, or some of them, with these fields: what is known of their lenses stays known."""
+        made = Camera(**tensors)
+        made.__dict__["pinhole"] = self.pinhole
+        return made
+
+    @cached_property
+    def pinhole(self) -> bool:
+        """Whether it is known that no lens bends anything, so that nothing need be computed of it.
+
+        That is looked up on a CPU alone, where it costs no wait, and kept by whatever is made of these cameras.
+        """
+        lens = (self.radial, self.tangential)
+        if self.device.type != "cpu" or torch.compiler.is_compiling() or any(part.requires_grad for part in lens):
+            return False
+        return not any(bool(part.any()) for part in lens)
 
     def project(self, points: Tensor) -> Tensor:
         """Pixels by the full lens model: (N, ..., 3) mm in the camera frame -> (N, ..., 2) px.
@@ -139,11 +177,12 @@ class Camera:
         finite pixels that mean nothing, and where |z| < 1 mm it takes z as 1 mm of its sign: see `in_front`.
         """
         x, y, z = points.unbind(-1)
-        near = torch.where(z < 0, -_CLOSEST_MM, _CLOSEST_MM).to(z.dtype)
-        z = torch.where(z.abs() < _CLOSEST_MM, near, z)
-        x, y = self._distort(x / z, y / z)
-        u = _per_camera(self.fx, x) * x + _per_camera(self.cx, x)
-        v = _per_camera(self.fy, y) * y + _per_camera(self.cy, y)
+        z = torch.where(z < 0, z.clamp_max(-_CLOSEST_MM), z.clamp_min(_CLOSEST_MM))
+        x, y = x / z, y / z
+        if not self.pinhole:
+            x, y = _Lens.of(self, x).bent(x, y)
+        u = torch.addcmul(_per_camera(self.cx, x), _per_camera(self.fx, x), x)
+        v = torch.addcmul(_per_camera(self.cy, y), _per_camera(self.fy, y), y)
         return torch.stack((u, v), -1)
 
     def unproject(self, pixels: Tensor) -> Tensor:
@@ -155,45 +194,14 @@ class Camera:
         u, v = pixels.unbind(-1)
         u = (u - _per_camera(self.cx, u)) / _per_camera(self.fx, u)
         v = (v - _per_camera(self.cy, v)) / _per_camera(self.fy, v)
+        if self.pinhole:
+            return torch.stack((u, v), -1)
+        lens = _Lens.of(self, u)
         x, y = u.detach(), v.detach()
         with torch.no_grad():
             for _ in range(_NEWTON_STEPS):
-                x, y = self._newton(x, y, u, v)
-        return torch.stack(self._newton(x, y, u, v), -1)
-
-    def _newton(self, x: Tensor, y: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """One Newton step from the ray (x, y) towards the ray whose distorted image is (u, v)."""
-        gu, gv = self._distort(x, y)
-        du, dv = u - gu, v - gv
-        with torch.no_grad():
-            xx, xy, yx, yy = self._distortion_jacobian(x, y)
-            det = xx * yy - xy * yx
-        return x + (yy * du - xy * dv) / det, y + (xx * dv - yx * du) / det
-
-    def _distort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        k1, k2, k3, p1, p2, tau = self._lens(x)
-        r2 = x * x + y * y
-        bend = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)) + tau * (p1 * y + p2 * x)
-        return x * bend + p2 * r2, y * bend + p1 * r2
-
-    def _distortion_jacobian(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """dx'/dx, dx'/dy, dy'/dx, dy'/dy."""
-        k1, k2, k3, p1, p2, tau = self._lens(x)
-        r2 = x * x + y * y
-        bend = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)) + tau * (p1 * y + p2 * x)
-        slope = 2 * (k1 + r2 * (2 * k2 + r2 * 3 * k3))  # d radial / d r2, times 2
-        bend_x, bend_y = slope * x + tau * p2, slope * y + tau * p1
-        return (
-            bend + x * bend_x + 2 * p2 * x,
-            x * bend_y + 2 * p2 * y,
-            y * bend_x + 2 * p1 * x,
-            bend + y * bend_y + 2 * p1 * y,
-        )
-
-    def _lens(self, like: Tensor) -> tuple[Tensor, ...]:
-        """k1 k2 k3 p1 p2 tau, each shaped to broadcast over (N, ...)."""
-        numbers = (*self.radial.unbind(-1), *self.tangential.unbind(-1), self.tangential_factor)
-        return tuple(_per_camera(number, like) for number in numbers)
+                x, y = lens.newton(x, y, u, v)
+        return torch.stack(lens.newton(x, y, u, v), -1)
 
     def world_to_camera(self, points: Tensor) -> Tensor:
         """(N, ..., 3) mm in the world -> (N, ..., 3) mm in the camera frame."""
@@ -210,6 +218,73 @@ class Camera:
     def centre(self) -> Tensor:
         """(N, 3) mm: where the cameras stand in the world."""
         return rotate(self.R.mT, -self.t)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lens:
+    """A batch of lenses, and what every Newton step needs of them: fused operations, since each is a kernel of its own
+    on a GPU. Numbers broadcast over (N, ...)."""
+
+    one: Tensor
+    radial: tuple[Tensor, Tensor, Tensor]
+    """k1, k2, k3."""
+    slopes: tuple[Tensor, Tensor, Tensor]
+    """2 k1, 4 k2, 6 k3: of the derivative by r2, twice."""
+    tangential: tuple[Tensor, Tensor]
+    """p1, p2."""
+    bending: tuple[Tensor, Tensor]
+    """tau p1, tau p2."""
+
+    @classmethod
+    def of(cls, cameras: Camera, like: Tensor) -> _Lens:
+        """The lenses of N cameras, for coordinates (N, ...)."""
+        tau, radial = _per_camera(cameras.tangential_factor, like), _per_camera(cameras.radial, like[..., None])
+        tangential = _per_camera(cameras.tangential, like[..., None])
+        k1, k2, k3 = radial.unbind(-1)
+        p1, p2 = tangential.unbind(-1)
+        return cls(torch.ones_like(tau), (k1, k2, k3), (2 * k1, 4 * k2, 6 * k3), (p1, p2), (tau * p1, tau * p2))
+
+    def bent(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Where rays (x, y) go through the lens: x', y' of `Camera`."""
+        r2, bend = self._bend(x, y)
+        return self._moved(x, y, r2, bend)
+
+    def newton(self, x: Tensor, y: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """One Newton step from the ray (x, y) towards the ray that the lens takes to (u, v)."""
+        r2, bend = self._bend(x, y)
+        gu, gv = self._moved(x, y, r2, bend)
+        du, dv = u - gu, v - gv
+        with torch.no_grad():
+            s1, s2, s3 = self.slopes
+            (p1, p2), (tp1, tp2) = self.tangential, self.bending
+            slope = torch.addcmul(s1, r2, torch.addcmul(s2, r2, s3))
+            bend_x, bend_y = torch.addcmul(tp2, slope, x), torch.addcmul(tp1, slope, y)
+            px, py = p2 * x, p1 * y
+            xx = torch.addcmul(bend, x, bend_x).add_(px, alpha=2)
+            yy = torch.addcmul(bend, y, bend_y).add_(py, alpha=2)
+            xy = torch.addcmul(x * bend_y, p2, y, value=2)
+            yx = torch.addcmul(y * bend_x, p1, x, value=2)
+            det = torch.addcmul(xx * yy, xy, yx, value=-1)
+        x = torch.addcdiv(x, torch.addcmul(yy * du, xy, dv, value=-1), det)
+        y = torch.addcdiv(y, torch.addcmul(xx * dv, yx, du, value=-1), det)
+        return x, y
+
+    def _bend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """r2, and what multiplies the ray: 1 + k1 r2 + k2 r2² + k3 r2³ + tau (p1 y + p2 x)."""
+        k1, k2, k3 = self.radial
+        r2 = torch.addcmul(x * x, y, y)
+        radial = torch.addcmul(self.one, r2, torch.addcmul(k1, r2, torch.addcmul(k2, r2, k3)))
+        tp1, tp2 = self.bending
+        return r2, torch.addcmul(torch.addcmul(radial, tp1, y), tp2, x)
+
+    def _moved(self, x: Tensor, y: Tensor, r2: Tensor, bend: Tensor) -> tuple[Tensor, Tensor]:
+        p1, p2 = self.tangential
+        return torch.addcmul(p2 * r2, x, bend), torch.addcmul(p1 * r2, y, bend)
+
+
+def _count(name: str) -> int:
+    """Numbers of a field of one camera."""
+    return math.prod(_SHAPES.get(name, ()))
 
 
 def _stretch(value: Tensor, count: int) -> Tensor:

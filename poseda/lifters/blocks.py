@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import LifterConfig, check_range, init_sigma_head
@@ -26,6 +27,9 @@ BLOCK_EPS = 1e-6
 
 MAX_BATCH = 65535
 """Largest batch of PyTorch's fused attention kernels for CUDA (its issue 146704)."""
+_SHORT, _MANY = 32, 8192
+"""Up to so many tokens, in at least so many heads of a batch, PyTorch's own choice of a kernel for CUDA is slower than
+what `_attend_short` does (experiments/bench)."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tenso
     if writes_attention(q):
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         return (scale * q @ k.mT).softmax(-1) @ v
+    if q.is_cuda and not torch.compiler.is_compiling() and q.shape[-2] <= _SHORT and q.shape[0] * q.shape[1] >= _MANY:
+        return _attend_short(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    return _attend_fused(q, k, v, scale)
+
+
+def _attend_short(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attention of few tokens in many heads, on a GPU."""
+    if q.dtype == torch.float32:
+        scores = (scale * q) @ k.mT if q.shape[-1] < q.shape[-2] else scale * (q @ k.mT)
+        return scores.softmax(-1) @ v
+    if q.shape[-1] % 8:  # not a width of that kernel
+        return _attend_fused(q, k, v, scale)
+    with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+        return _attend_fused(q, k, v, scale)
+
+
+def _attend_fused(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
     if q.shape[0] <= MAX_BATCH:  # not len(q), which makes a number of the batch of an exported program
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
     pieces = zip(*(torch.split(x, MAX_BATCH) for x in (q, k, v)), strict=True)

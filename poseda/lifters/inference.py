@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -15,6 +16,7 @@ from poseda.errors import ConfigError, ShapeError, choose
 from poseda.geometry.camera import normalise_screen
 from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput, evaluation_mode
+from poseda.lifters.matmul import gpu_products
 from poseda.lifters.tiling import Merge
 from poseda.lifters.tiling import lifting_batches as lifting_batches
 from poseda.lifters.views import Seen
@@ -22,7 +24,7 @@ from poseda.lifters.views import fill_missing as fill_missing
 from poseda.skeleton import Skeleton, constant_tensor
 
 Run = Callable[[Tensor, Tensor], LifterOutput]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class LiftConfig:
     merge: Merge = "mean"
     """Of a frame in several windows: the mean of its poses, or the one nearest to its window's centre."""
     precision: Precision = "float32"
-    """bfloat16: products up to the latent in half the bits, for machines that have them; it costs accuracy."""
+    """tf32: products of a GPU with 10 of 23 bits after the point, on a CPU as float32; bfloat16: products up to the
+    latent in half the bits, for machines that have them. Both cost accuracy (docs/lifters.md)."""
     compile: bool = False
     """Whether the lifter goes through torch.compile first, which takes from seconds to minutes."""
 
@@ -98,7 +101,8 @@ def lift_clips(
         for windows, rows, kept in batches:
             seen, numbers = see_windows(lifter, clips, windows)
             frames = seen.keypoints.flatten(0, 1).to(weight)
-            pose, scale = _lift(lifter, run, frames, numbers.to(frames.device), flip)
+            with gpu_products(config.precision == "tf32") if frames.is_cuda else nullcontext():
+                pose, scale = _lift(lifter, run, frames, numbers.to(frames.device), flip)
             if seen.rotation is not None:  # a view that turns is of one frame here, or of one window
                 pose = rotate(seen.rotation.mT.to(pose), pose)
             poses.index_add_(0, rows, pose[kept.to(pose.device)].to(poses))

@@ -1,4 +1,4 @@
-"""Which library multiplies float32 matrices on a CPU.
+"""Which library multiplies float32 matrices on a CPU, and how exactly a GPU does.
 
 PyTorch's x86 builds use MKL, which leaves the wide instructions of AMD's processors idle; oneDNN, which every build
 has too, uses them and is twice as fast there (experiments/bench). PyTorch hands products over to oneDNN where their
@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -63,6 +63,30 @@ def kept_products() -> Iterator[None]:
     finally:
         if before is not None and _switch() != before:
             _set(before)
+
+
+@contextmanager
+def gpu_products(tf32: bool) -> Iterator[None]:
+    """Inside, a GPU multiplies float32 numbers in full, or (tf32) with 10 of their 23 bits after the point.
+
+    Left alone, PyTorch multiplies matrices in full and convolves in TF32. The settings before come back afterwards.
+    """
+    name: str = "allow_tf32"
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    wanted: bool | str = tf32
+    try:
+        before = [getattr(backend, name) for backend in backends]
+    except RuntimeError:  # the program has set them by their newer names, after which these do not answer
+        backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+        name, wanted = "fp32_precision", "tf32" if tf32 else "ieee"
+        before = [getattr(backend, name) for backend in backends]
+    try:
+        for backend in backends:
+            setattr(backend, name, wanted)
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            setattr(backend, name, value)
 
 
 def onednn_multiplies() -> bool:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from poseda.engine.descent import adam
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter
 from poseda.lifters.seeding import seeded
@@ -90,7 +91,7 @@ class DANN(Stage):
                 nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
             )
         self.classifier = classifier.to(next(setting.lifter.parameters()).device)
-        self.optimizer = torch.optim.Adam(self.classifier.parameters(), lr=self.config.lr)
+        self.optimizer = adam(self.classifier.parameters(), self.config.lr)
         return ""
 
     def lifter_loss(self, lesson: Lesson) -> Tensor:

@@ -1,6 +1,7 @@
 """Cameras against scalar float64 formulas, round trips, gradients."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,11 +114,32 @@ def test_gradients_of_unproject_agree_with_finite_differences_for_pixels_and_cam
     pixels = cameras.project(random_points(3, 2)).detach().requires_grad_()
 
     def rays(pixels, fx, radial):
-        changed = {**vars(cameras), "fx": fx, "radial": radial}
-        return Camera(**changed).unproject(pixels)
+        return replace(cameras, fx=fx, radial=radial).unproject(pixels)
 
     inputs = (pixels, cameras.fx.clone().requires_grad_(), cameras.radial.clone().requires_grad_())
     assert torch.autograd.gradcheck(rays, inputs, eps=1e-5, atol=1e-7)
+
+
+def test_cameras_that_are_known_to_have_no_lens_project_and_unproject_as_with_a_lens_of_zeros():
+    bent = mixed_cameras()
+    plain = bent.without_lens()
+    zeros = replace(plain, radial=plain.radial.requires_grad_())  # no longer known
+    assert (bent.pinhole, plain.pinhole, zeros.pinhole) == (False, True, False)
+    kept = (plain[torch.tensor([1, 0])], plain[:1], plain[0].expand(3), plain.to(dtype=torch.float32))
+    assert all(cameras.pinhole for cameras in (*kept, Camera.cat([plain, plain])))
+    assert not Camera.cat([plain, bent]).pinhole
+    points = random_points(3, 2)
+    pixels = plain.project(points)
+    assert torch.equal(pixels, zeros.project(points)) and torch.equal(plain.unproject(pixels), zeros.unproject(pixels))
+
+
+def test_cameras_are_picked_by_numbers_as_field_by_field():
+    cameras = mixed_cameras()
+    order = torch.tensor([2, 0, 0, 1])
+    picked, learned = cameras[order], replace(cameras, fx=cameras.fx.clone().requires_grad_())[order]
+    for name, value in cameras._tensors().items():
+        assert torch.equal(getattr(picked, name), value[order])
+    assert learned.fx.requires_grad and torch.equal(learned.R, picked.R)
 
 
 def test_points_on_and_behind_the_camera_plane_are_finite_with_finite_gradients_and_told_apart():

@@ -58,6 +58,14 @@ def test_a_batch_beyond_what_kernels_take_is_attended_in_pieces(axis, monkeypatc
     torch.testing.assert_close(layer(x), whole)
 
 
+@pytest.mark.parametrize("width", [4, 16, 64])
+def test_short_attention_written_out_for_a_gpu_is_the_fused_one(width):
+    q, k, v = torch.randn(3, 5, 2, 17, width)
+    for scale in (width**-0.5, 0.3):
+        exact = (scale * q.double() @ k.double().mT).softmax(-1) @ v.double()
+        torch.testing.assert_close(blocks._attend_short(q, k, v, scale), exact.float(), rtol=1e-5, atol=1e-5)
+
+
 def test_block_normalises_before_each_branch_with_its_own_epsilon():
     block = Block(8, 2, 2.0, "joints", eps=1e-2).double()
     x = 0.1 * torch.randn(2, 3, 4, 8, dtype=torch.float64)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from poseda.errors import ConfigError
 from poseda.lifters import matmul
 from poseda.lifters.blocks import attend
-from poseda.lifters.matmul import kept_products, use_products, writes_attention
+from poseda.lifters.matmul import gpu_products, kept_products, use_products, writes_attention
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,31 @@ def test_the_trial_tells_bfloat16_from_float32(monkeypatch):
     randn = torch.randn
     monkeypatch.setattr(torch, "randn", lambda *a, **k: randn(*a, **k).bfloat16())
     assert not matmul._multiplies_in_float32()
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_gpus_products_are_as_asked_inside_and_as_before_outside(newer):
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    if newer and not hasattr(matrices, "fp32_precision"):
+        pytest.skip("this PyTorch has the older names alone")
+    before = (matrices.allow_tf32, convolutions.allow_tf32)
+    if newer:  # after which the older name raises
+        convolutions.conv.fp32_precision, convolutions = "ieee", convolutions.conv
+        matrices.fp32_precision = "tf32"
+    names = ["fp32_precision"] * 2 if newer else ["allow_tf32"] * 2
+    words = {True: "tf32", False: "ieee"} if newer else {True: True, False: False}
+
+    def now():
+        return [getattr(part, name) for part, name in zip((matrices, convolutions), names, strict=True)]
+
+    try:
+        kept = now()
+        for tf32 in (True, False):
+            with gpu_products(tf32):
+                assert now() == [words[tf32]] * 2
+            assert now() == kept
+    finally:
+        matrices.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_another_name_is_refused():

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from poseda.engine.descent import adam
+
 Game = Literal["lsgan", "wgan_gp"]
 
 
@@ -94,7 +96,7 @@ class Adversary:
         self.game = game
         self.penalty = penalty
         betas = (0.9, 0.999) if game == "lsgan" else (0.5, 0.9)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
+        self.optimizer = adam(network.parameters(), lr, betas)
         self.pool = ReplayPool(pool)
 
     def learn(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poseda.data.clips import LabelledClips
+from poseda.engine.descent import adam
 from poseda.lifters.base import Lifter
 from poseda.lifters.seeding import seeded
 from poseda.stages.augmentation.adversarial import Adversaries
@@ -45,7 +46,7 @@ class Augmentor:
             judges = (PartDiscriminator(skeleton), PlainDiscriminator(2 * skeleton.num_joints))
         self.kcs = KCS(skeleton).to(device)
         self.generator = generator.to(device)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=rates.generator)
+        self.optimizer = adam(self.generator.parameters(), rates.generator)
         self.adversaries = Adversaries(
             (judges[0].to(device), judges[1].to(device)), weights=(WEIGHT_3D, WEIGHT_2D), game="lsgan",
             lr=rates.discriminator, pool=rates.pool,

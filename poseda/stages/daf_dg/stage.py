@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from poseda.data.batches import SourceBatch
+from poseda.engine.descent import adam
 from poseda.engine.supervised import mirror_batch, training_targets, windows_in_view
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera
@@ -124,7 +125,7 @@ class DAFDG(Stage):
             Augmentor(source, rates, form="additive", clip="constant", seed=2 * setting.seed + second)
             for second in (0, 1)
         )
-        self.optimizer = torch.optim.Adam(setting.lifter.parameters(), lr=config.lr)
+        self.optimizer = adam(setting.lifter.parameters(), config.lr)
         return ""
 
     def augment(self, source: SourceBatch, generator: torch.Generator) -> SourceBatch:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from poseda.data.batches import SourceBatch
 from poseda.data.clips import LabelledClips
+from poseda.engine.descent import adam
 from poseda.errors import ConfigError
 from poseda.geometry.bones import bone_lengths
 from poseda.lifters.seeding import seeded
@@ -132,7 +133,7 @@ class DHAug(Stage):
             judges = (PartDiscriminator(self.skeleton), PlainDiscriminator(2 * self.skeleton.num_joints))
         self.kcs = KCS(self.skeleton).to(device)
         self.generator = generator.to(device)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr, betas=(0.5, 0.9))
+        self.optimizer = adam(self.generator.parameters(), config.generator_lr, (0.5, 0.9))
         self.adversaries = Adversaries(
             (judges[0].to(device), judges[1].to(device)), weights=(WEIGHT_3D, WEIGHT_2D), game="wgan_gp",
             lr=config.discriminator_lr, pool=config.pool, penalty=config.gradient_penalty,

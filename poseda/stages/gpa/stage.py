@@ -20,6 +20,7 @@ from torch import Tensor
 from poseda.data.batches import SourceBatch, TargetBatch, TargetSampler
 from poseda.data.clips import UnlabelledClips
 from poseda.errors import ConfigError, check_choices
+from poseda.skeleton import constant_tensor
 from poseda.stages.base import Setting, Stage
 from poseda.stages.gpa.pairing import nearest_aspect, take_targets, transport_pairing
 from poseda.stages.gpa.placing import Placing, aligned_roots, hips_of, root_pixel
@@ -149,6 +150,5 @@ class GPA(Stage):
 def _far(poses: Tensor, root: int) -> Tensor:
     """The same clips with the middle root 10 m before the camera, on its axis."""
     middle = poses.shape[1] // 2
-    away = torch.zeros_like(poses[0, 0, 0])
-    away[2] = 10_000.0
+    away = constant_tensor((0.0, 0.0, 10_000.0), poses.dtype, poses.device)
     return poses - poses[:, middle : middle + 1, root : root + 1] + away

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from poseda.data.batches import SourceBatch
+from poseda.engine.descent import adam
 from poseda.engine.supervised import screen_keypoints
 from poseda.errors import ConfigError, check_choices
 from poseda.geometry.rotations import geodesic_distance
@@ -168,7 +169,7 @@ class LPA(Stage):
         self.crossover = Crossover(skeleton).to(device)
         self.kcs = KCS(skeleton).to(device)
         self.generator = generator.to(device)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr)
+        self.optimizer = adam(self.generator.parameters(), config.generator_lr)
         self.adversaries = Adversaries(
             (judge_3d.to(device), judge_2d.to(device)), weights=(config.weight_3d, config.weight_2d), game=config.gan,
             lr=config.discriminator_lr, pool=config.pool, penalty=config.gradient_penalty,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poseda.geometry.bones import bone_lengths
-from poseda.geometry.camera import Camera, normalise_screen
+from poseda.geometry.camera import normalise_screen
 from poseda.geometry.joint_limits import limit_excess
 from poseda.skeleton import Skeleton
 from poseda.stages.tto.config import TTOConfig
@@ -161,12 +161,6 @@ def weak_perspective(pose: Tensor, pixels: Tensor, confidence: Tensor) -> tuple[
     scale = (weight * offset * (seen - centre.unsqueeze(-2))).sum((-2, -1)) / spread.clamp_min(1e-6)
     valid = (scale > 0) & (spread > 1e-6) & ((confidence > 0).sum(-1) >= 2)
     return scale, centre - scale.unsqueeze(-1) * mean, valid
-
-
-def pinhole(cameras: Camera) -> Camera:
-    """The same cameras with a lens that does not distort."""
-    zero = {"radial": torch.zeros_like(cameras.radial), "tangential": torch.zeros_like(cameras.tangential)}
-    return Camera(**{**cameras._tensors(), **zero})
 
 
 def _screen_distance(pixels: Tensor, seen: Observation) -> Tensor:

@@ -38,7 +38,7 @@ from poseda.stages.tto.latents import (
     make_latent,
     unmirrored,
 )
-from poseda.stages.tto.objectives import Objective, pinhole
+from poseda.stages.tto.objectives import Objective
 from poseda.stages.tto.observation import Observation, estimate_noise
 from poseda.stages.tto.roots import Roots, clip_mean
 from poseda.stages.tto.solvers import Moves, adam, gauss_newton, within
@@ -138,7 +138,7 @@ class TTO(Stage):
 
     def _observe_all(self, clips: UnlabelledClips, lifted: LiftedClips) -> Observation:
         cameras = clips.cameras_at(torch.arange(clips.num_frames, device=clips.bounds.device))
-        cameras = pinhole(cameras) if self.config.camera == "pinhole" else cameras
+        cameras = cameras.without_lens() if self.config.camera == "pinhole" else cameras
         return Observation(
             pose=lifted.poses,
             sigma=self._sigma(lifted),

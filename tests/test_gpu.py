@@ -1,0 +1,133 @@
+"""On a real GPU: what it computes is what a CPU computes, and no step waits for it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from poseda.data.clips import LabelledClips
+from poseda.engine.descent import adam
+from poseda.engine.loop import LoopConfig, run_loop
+from poseda.engine.supervised import SupervisedTask, TrainConfig, train_lifter
+from poseda.lifters import create_lifter, list_lifters
+from poseda.lifters.base import Lifter
+from poseda.lifters.blocks import attend
+from poseda.lifters.inference import LiftConfig, lift_clips
+from poseda.lifters.matmul import gpu_products
+from poseda.stages import create_stage
+from poseda.stages.pipeline import AdaptConfig, AdaptTask, finish_stages, lift_with_stages, recast_source
+from tests.lifters.test_every_lifter import SMALL
+from tests.stages.killing import Killed, KilledAt
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+STAGES = ["bodies", "gpa", "lpa", "mean_teacher", "tto"]
+
+
+@pytest.mark.parametrize("name", list_lifters())
+def test_a_lifter_and_its_gradients_are_those_of_a_cpu(name: str) -> None:
+    here = create_lifter(name, seed=0, **SMALL[name]).eval()
+    there = copy.deepcopy(here).cuda()
+    generator = torch.Generator().manual_seed(0)
+    keypoints = torch.rand(6, here.frames, here.skeleton.num_joints, 2, generator=generator) * 2 - 1
+    poses = []
+    with gpu_products(tf32=False):
+        for lifter, given in ((here, keypoints), (there, keypoints.cuda())):
+            pose = lifter(given).pose / 1000
+            pose.square().mean().backward()
+            poses.append(pose.detach().cpu())
+    torch.testing.assert_close(poses[1], poses[0], rtol=1e-4, atol=1e-5)
+    for found, expected in zip(there.parameters(), here.parameters(), strict=True):
+        if expected.grad is not None:
+            torch.testing.assert_close(found.grad.cpu(), expected.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [4, 8, 16, 64])
+@pytest.mark.parametrize("shape", [(2000, 8, 17), (70000, 2, 9), (3, 8, 243)])
+def test_attention_of_any_number_of_tokens_is_that_of_double_precision(shape: tuple[int, ...], width: int) -> None:
+    q, k, v = torch.randn(3, *shape, width, device="cuda")
+    some = slice(None, None, max(shape[0] // 50, 1))
+    exact = (width**-0.5 * q[some].double() @ k[some].double().mT).softmax(-1) @ v[some].double()
+    with gpu_products(tf32=False):
+        torch.testing.assert_close(attend(q, k, v)[some], exact.float(), rtol=1e-4, atol=1e-4)
+    half = attend(q.bfloat16(), k.bfloat16(), v.bfloat16())[some]
+    torch.testing.assert_close(half.double(), exact, rtol=0.05, atol=0.05)
+
+
+def test_clips_are_lifted_in_full_and_less_exactly_where_that_is_asked_for(tiny_target: LabelledClips) -> None:
+    lifter = create_lifter("convformer", seed=0, **SMALL["convformer"])
+    clips = tiny_target.unlabelled()
+    here = lift_clips(lifter, clips).poses
+    lifter, there = lifter.cuda(), clips.to("cuda")
+    errors = {
+        precision: (lift_clips(lifter, there, config=LiftConfig(precision=precision)).poses.cpu() - here).abs().max()
+        for precision in ("float32", "tf32", "bfloat16")
+    }
+    assert errors["float32"] < 0.05 < errors["bfloat16"] and errors["tf32"] < errors["bfloat16"]
+
+
+def test_no_step_waits(tiny_source: LabelledClips, tiny_target: LabelledClips) -> None:
+    source, target = tiny_source.to("cuda"), tiny_target.unlabelled().to("cuda")
+    stages = [create_stage(name) for name in STAGES]
+    lifter = create_lifter("simplebaseline", seed=0, hidden=16).cuda().train()
+    recast = recast_source(source, target, stages)
+    adapting = AdaptTask(lifter, recast, target, stages, AdaptConfig(steps=100, batch_size=16), seed=0)
+    config = TrainConfig(steps=100, batch_size=16, rotate=True, noise="cpn")
+    training = SupervisedTask(lifter, source, config, torch.Generator("cuda").manual_seed(0))
+    for task in (adapting, training):
+        for index in range(6):
+            task.step(index)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for index in range(6, 9):
+                task.step(index)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_an_interrupted_adaptation_goes_on(
+    tiny_source: LabelledClips, tiny_target: LabelledClips, tmp_path: Path
+) -> None:
+    source, target = tiny_source.to("cuda"), tiny_target.unlabelled().to("cuda")
+    first = create_lifter("simplebaseline", seed=0, hidden=64).cuda()
+    train_lifter(first, source, TrainConfig(steps=30, batch_size=64))
+    loop = LoopConfig(steps=12, log_every=2, checkpoint_seconds=0)
+
+    def run(folder: Path, kill_after: int) -> Lifter:
+        stages = [*(create_stage(name) for name in STAGES), KilledAt(kill_after)]
+        lifter = copy.deepcopy(first).train()
+        recast = recast_source(source, target, stages)
+        task = AdaptTask(lifter, recast, target, stages, AdaptConfig(steps=12, batch_size=64), seed=0)
+        run_loop(task, loop, seed=0, folder=folder)
+        return lifter.eval()
+
+    whole = run(tmp_path / "whole", 100)
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", 7)
+    again = run(tmp_path / "parts", 100)
+    poses = [lift_with_stages(lifter, target, []).poses for lifter in (whole, again)]
+    torch.testing.assert_close(poses[1], poses[0], rtol=1e-2, atol=1.0)
+    refine = [create_stage("tto")]
+    finish_stages(again, source, refine)
+    refined = lift_with_stages(again, target, refine).poses
+    assert refined.is_cuda and bool(refined.isfinite().all())
+
+
+def test_adam_in_one_kernel_is_adam() -> None:
+    first = [torch.randn(40, 30), torch.randn(30)]
+    moved = []
+    for device in ("cpu", "cuda"):
+        weights = [value.clone().to(device).requires_grad_() for value in first]
+        optimiser = adam(weights, 1e-2)
+        for step in range(5):
+            for weight in weights:
+                weight.grad = torch.sin(weight.detach() * (step + 1))
+            optimiser.step()
+        moved.append([weight.detach().cpu() for weight in weights])
+    for found, expected in zip(moved[1], moved[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
