@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 from machine import start
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -97,6 +96,8 @@ ROWS = (
 BATCHES = (1, 64)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 LONG = 10
+WARM_UPS = 2
+"""Runs on a GPU before those that count: it chooses kernels and takes memory in the first ones."""
 TRAINING_COST = 4
 """About how many forward passes a training step takes, to tell which are too long."""
 
@@ -150,11 +151,29 @@ def measured(row: Row, arguments: argparse.Namespace) -> str:
     given = lifter.frames if lifter.output == "seq2seq" else 1
     cells = [f"{parameters:,}{beside(row.parameters, ',')}", f"{macs(lifter) / given / 1e9:.4f}{beside(row.gmacs, '')}"]
     run = torch.compile(lifter) if arguments.compile else lifter
-    ours = timings(run, lambda output: output.pose, partial(keypoints_for, lifter), lifter.frames, given, arguments)
+    ours = Subject(run, lambda output: output.pose, partial(keypoints_for, lifter), lifter.frames, given)
+    cells += timings(ours, arguments)
     memory = peak(arguments.device)
-    theirs = original_timings(row, lifter, given, arguments) if arguments.originals else row.speed
-    cells += [cell + beside_cell(their) for cell, their in zip(ours, [*theirs, 0.0][: len(ours)], strict=True)]
+    theirs = original_timings(row, lifter, given, arguments) if arguments.originals else [f"{v:g}" for v in row.speed]
+    for place, their in enumerate(theirs, 2):
+        cells[place] += f" ({their})" if their not in ("", "0") else ""
     return f"| {row.label} | {' | '.join(cells)} | {memory:.0f} |"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and how to feed it."""
+
+    run: Any
+    """The module, or what torch.compile made of it."""
+    poses: Callable[[Any], torch.Tensor]
+    """Poses of its output."""
+    keypoints: Callable[[int], torch.Tensor]
+    """Input of so many windows."""
+    frames: int
+    """Frames of a window."""
+    given: int
+    """Frames that it gives of a window."""
 
 
 def original_timings(row: Row, lifter: Lifter, given: int, arguments: argparse.Namespace) -> list[str]:
@@ -164,47 +183,49 @@ def original_timings(row: Row, lifter: Lifter, given: int, arguments: argparse.N
     spec.loader.exec_module(module)  # type: ignore[union-attr]
     factory = module.factories().get(row.label)
     if factory is None:
-        return ["", "", ""]
-    network = factory().to(arguments.device)
+        return []
     keypoints = partial(keypoints_for, lifter, channels=module.CHANNELS[row.label])
-    return timings(network, lambda output: output, keypoints, lifter.frames, given, arguments)
+    network = factory().to(arguments.device)
+    return timings(Subject(network, lambda output: output, keypoints, lifter.frames, given), arguments, forgiving=True)
 
 
-def timings(
-    run: nn.Module | Callable[..., Any],
-    poses: Callable[[Any], torch.Tensor],
-    keypoints: Callable[[int], torch.Tensor],
-    frames: int,
-    given: int,
-    arguments: argparse.Namespace,
-) -> list[str]:
-    """Frames/s of a forward pass of 1 and of 64 windows, ms of a training step; – for what would take too long."""
+def timings(subject: Subject, arguments: argparse.Namespace, forgiving: bool = False) -> list[str]:
+    """Frames/s of a forward pass of 1 and of 64 windows, ms of a training step; – for what would take too long.
+
+    forgiving: also for what this PyTorch refuses, as it does the backward pass of some published networks.
+    """
+
+    def tried(measure: Callable[[Subject, int, argparse.Namespace], float], batch: int) -> float | None:
+        try:
+            return measure(subject, batch, arguments)
+        except RuntimeError:
+            if not forgiving:
+                raise
+            return None
+
     cells, expected = [], 0.0
     for batch in BATCHES:
-        taken = (
-            None if expected * batch > arguments.longest else forward_seconds(run.eval(), keypoints(batch), arguments)
-        )
+        taken = tried(forward_seconds, batch) if expected * batch <= arguments.longest else None
         expected = taken / batch if taken else expected
-        cells.append("–" if taken is None else rate(batch * given / taken))
-    if arguments.device == "cpu":
-        batch = 256 if frames == 1 else max(2, min(64, 256 // frames))
-    else:
-        batch = max(2, min(1024, 4096 // frames))
-    if not arguments.forward and expected * batch * TRAINING_COST <= arguments.longest:
-        cells.append(f"{1e3 * training_seconds(run.train(), poses, keypoints(batch), arguments):.3g} (batch {batch})")
-    else:
-        cells.append("–")
+        cells.append(rate(batch * subject.given / taken) if taken else "–")
+    batch = training_batch(subject.frames, arguments.device)
+    fits = not arguments.forward and expected * batch * TRAINING_COST <= arguments.longest
+    taken = tried(training_seconds, batch) if fits else None
+    about = "" if forgiving else f" (batch {batch})"
+    cells.append(f"{1e3 * taken:.3g}{about}" if taken else "–")
     return cells
+
+
+def training_batch(frames: int, device: str) -> int:
+    """Windows in a training step."""
+    if device != "cpu":
+        return max(2, min(1024, 4096 // frames))
+    return 256 if frames == 1 else max(2, min(64, 256 // frames))
 
 
 def rate(value: float) -> str:
     """A speed with three digits."""
     return f"{value:.3g}" if value < 1000 else f"{round(value, -1):.0f}"
-
-
-def beside_cell(original: str | float) -> str:
-    """An original's speed or time in brackets, nothing where there is none."""
-    return f" ({original if isinstance(original, str) else format(original, 'g')})" if original else ""
 
 
 def beside(original: float, form: str) -> str:
@@ -230,23 +251,23 @@ def in_precision(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
     return torch.autocast(arguments.device.split(":")[0], torch.bfloat16, enabled=arguments.precision == "bfloat16")
 
 
-def forward_seconds(run: Callable[..., Any], keypoints: torch.Tensor, arguments: argparse.Namespace) -> float:
+def forward_seconds(subject: Subject, batch: int, arguments: argparse.Namespace) -> float:
     """Seconds of a forward pass."""
+    run, keypoints = subject.run.eval(), subject.keypoints(batch)
     with torch.inference_mode(not arguments.compile), torch.no_grad(), in_precision(arguments):
         return repeated(lambda: run(keypoints), arguments)
 
 
-def training_seconds(
-    run: Any, poses: Callable[[Any], torch.Tensor], keypoints: torch.Tensor, arguments: argparse.Namespace
-) -> float:
+def training_seconds(subject: Subject, batch: int, arguments: argparse.Namespace) -> float:
     """Seconds of forward, backward and AdamW."""
+    run, keypoints = subject.run.train(), subject.keypoints(batch)
     optimiser = torch.optim.AdamW(run.parameters())
 
     def step() -> None:
         optimiser.zero_grad()
         with in_precision(arguments):
             output = run(keypoints)
-        poses(output).float().norm(dim=-1).mean().backward()
+        subject.poses(output).float().norm(dim=-1).mean().backward()
         optimiser.step()
 
     return repeated(step, arguments)
@@ -257,6 +278,9 @@ def repeated(run: Callable[[], object], arguments: argparse.Namespace) -> float:
     own = arguments.device == "cpu" and arguments.threads == 1
     clock = time.thread_time if own else time.perf_counter
     wait: Callable[[], object] = torch.cuda.synchronize if arguments.device != "cpu" else (lambda: None)
+    for _ in range(0 if arguments.device == "cpu" else WARM_UPS):
+        run()
+    wait()
     count, begin = 0, clock()
     run()
     wait()

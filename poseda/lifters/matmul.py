@@ -95,10 +95,12 @@ def onednn_multiplies() -> bool:
 
 
 def writes_attention(query: Tensor) -> bool:
-    """Whether attention of queries (N, heads, L, D) is faster as two products than fused, while oneDNN multiplies."""
+    """Whether attention of queries (N, heads, L, D) is faster on a CPU as two products than fused: of bfloat16, and of
+    float32 while oneDNN multiplies."""
     longest = _LONGEST_LEARNED if torch.is_grad_enabled() else _LONGEST_WRITTEN
-    small = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[-2] <= longest
-    return small and onednn_multiplies() and not torch.compiler.is_compiling()
+    if query.device.type != "cpu" or query.shape[-2] > longest or torch.compiler.is_compiling():
+        return False
+    return query.dtype == torch.bfloat16 or (query.dtype == torch.float32 and onednn_multiplies())
 
 
 def _gains() -> bool:
