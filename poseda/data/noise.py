@@ -108,6 +108,8 @@ class Seen:
     """Frames a second."""
     skeleton: Skeleton
     """Joint order."""
+    each: int | None = None
+    """Frames of every sequence, where that is known and the same for all."""
 
     @cached_property
     def limits(self) -> tuple[Tensor, Tensor]:
@@ -144,9 +146,9 @@ def exchange_twins(keypoints: Tensor, visible: Tensor, swapped: Tensor, skeleton
     return torch.where(exchanged.unsqueeze(-1), keypoints[:, mirror], keypoints)
 
 
-def autoregress(fresh: Tensor, first: Tensor, rho: float) -> Tensor:
+def autoregress(fresh: Tensor, first: Tensor, rho: float, longest: int | None = None) -> Tensor:
     """Unit-variance AR(1) noise from white noise (F, ...), restarted at each sequence's first frame first
-    (F,).
+    (F,). `longest` is the most frames of a sequence, where that is known.
 
     x_t = rho x_(t-1) + sqrt(1 - rho^2) e_t, by doubling: after step k each frame sums its last 2^k
     innovations.
@@ -156,7 +158,7 @@ def autoregress(fresh: Tensor, first: Tensor, rho: float) -> Tensor:
     shape = (-1, *(1,) * (fresh.dim() - 1))
     noise = torch.where(start.view(shape), fresh, fresh * (1 - rho * rho) ** 0.5)
     reach = 1
-    while rho**reach > 1e-4 and reach < len(first):
+    while rho**reach > 1e-4 and reach < (longest or len(first)):
         inside = (frame[reach:] - reach >= first[reach:]).view(shape)
         noise = torch.cat([noise[:reach], noise[reach:] + rho**reach * noise[:-reach] * inside])
         reach *= 2
@@ -170,6 +172,7 @@ class _Bursts:
         self.first, self.last = (limit.unsqueeze(-1) for limit in seen.limits)  # (F, 1)
         self.frame = torch.arange(len(self.first), device=seen.bounds.device).unsqueeze(-1)  # (F, 1)
         self.generator = generator
+        self.each = seen.each or len(self.first)
         self.mean, self.whole, self.rest = _burst_lengths(seen.fps)
 
     def draw(self, share: Tensor, values: int = 1) -> tuple[Tensor, Tensor]:
@@ -182,9 +185,11 @@ class _Bursts:
         place = self._uniform(len(share), like=share)
         length = torch.where(start, _number(place, self.rest), _number(place, self.whole))
         end = torch.where(begins, torch.minimum(self.frame + length, self.last + 1), 0)
-        end, begun = end.cummax(0)
-        drawn = self._uniform(len(share), values, like=share)
-        return end > self.frame, drawn.gather(0, begun.unsqueeze(-1).expand_as(drawn))
+        # sequences of one length are scanned side by side: a burst ends with its sequence
+        end, begun = end.view(-1, self.each, len(share)).cummax(1)
+        drawn = self._uniform(len(share), values, like=share).view(-1, self.each, len(share), values)
+        drawn = drawn.gather(1, begun.unsqueeze(-1).expand_as(drawn))
+        return end.flatten(0, 1) > self.frame, drawn.flatten(0, 1)
 
     def _uniform(self, *shape: int, like: Tensor) -> Tensor:
         size = (len(self.frame), *shape)
@@ -215,7 +220,7 @@ def _constant(values: Iterable[float], like: Tensor) -> Tensor:
 def _normal(shape: tuple[int, ...], seen: Seen, generator: torch.Generator) -> Tensor:
     """Unit Gaussian noise (F, ...), autoregressive inside a sequence."""
     white = torch.randn(shape, generator=generator, device=generator.device).to(seen.keypoints)
-    return autoregress(white, seen.limits[0], _RHO ** (50.0 / seen.fps))
+    return autoregress(white, seen.limits[0], _RHO ** (50.0 / seen.fps), seen.each)
 
 
 def _fitted(skeleton: Skeleton) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ class Augmentation:
         windows, frames = pixels.shape[:2]
         bounds = torch.arange(windows + 1, device=pixels.device) * frames
         exact = pixels.flatten(0, 1)
-        seen = Seen(exact, torch.ones_like(exact[..., 0]), bounds, self.fps, self.skeleton)
+        seen = Seen(exact, torch.ones_like(exact[..., 0]), bounds, self.fps, self.skeleton, each=frames)
         noisy, confidence = noisy_keypoints(seen, self.noise, generator)
         return batch, noisy.view_as(pixels), confidence.view(pixels.shape[:-1])
 

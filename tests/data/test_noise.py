@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from poseda.data.noise import add_detector_noise, autoregress, exchange_twins
+from poseda.data.noise import Seen, add_detector_noise, autoregress, exchange_twins, noisy_keypoints
 from poseda.errors import ConfigError
 from poseda.skeleton import SKELETONS, get_skeleton
 
@@ -233,6 +233,18 @@ def test_a_sequence_does_not_depend_on_what_comes_before(make_clips):
     error = noisy.keypoints - clips.keypoints
     seen = noisy.visible[:-1, 0] & noisy.visible[1:, 0]
     assert abs(np.corrcoef(error[:-1, 0, 0][seen], error[1:, 0, 0][seen])[0, 1]) < 0.05
+
+
+def test_sequences_of_one_length_get_the_same_noise_side_by_side_as_one_after_the_other(big_box):
+    count, each = 40, 12
+    keypoints, confidence = big_box.keypoints[: count * each], big_box.confidence[: count * each]
+    bounds = torch.arange(count + 1) * each
+    results = []
+    for known in (None, each):
+        seen = Seen(keypoints, confidence, bounds, 50.0, big_box.skeleton, each=known)
+        results.append(noisy_keypoints(seen, "wild", torch.Generator().manual_seed(0)))
+    for alone, beside in zip(*results, strict=True):
+        assert torch.equal(alone, beside)
 
 
 def test_noise_follows_the_generator_alone(big_box):
