@@ -117,16 +117,18 @@ class Camera:
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         tensors = self._tensors()
-        if isinstance(index, Tensor) and not any(value.requires_grad for value in tensors.values()):
-            chosen = torch.split(self._numbers[index], [_count(name) for name in tensors], -1)
-            values = zip(tensors, chosen, strict=True)
-            return self._made_into({name: value.reshape(-1, *_SHAPES.get(name, ())) for name, value in values})
-        return self._made_into({name: value[index] for name, value in tensors.items()})
+        learned = torch.compiler.is_compiling() or any(value.requires_grad for value in tensors.values())
+        if learned or not isinstance(index, Tensor) or index.ndim != 1:
+            return self._made_into({name: value[index] for name, value in tensors.items()})
+        chosen = torch.split(self._numbers[index], [_count(name) for name in tensors], -1)
+        values = zip(tensors, chosen, strict=True)
+        return self._made_into({name: value.reshape(-1, *_SHAPES.get(name, ())) for name, value in values})
 
     @cached_property
     def _numbers(self) -> Tensor:
         """(N, 26): all fields side by side, so that a batch of cameras is picked at once in each training step."""
-        return torch.cat([value.reshape(len(self), _count(name)) for name, value in self._tensors().items()], -1)
+        with torch.inference_mode(False):  # kept, and perhaps asked for again where gradients are
+            return torch.cat([value.reshape(len(self), _count(name)) for name, value in self._tensors().items()], -1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
         """The same cameras on another device or in another floating-point type."""

@@ -140,6 +140,18 @@ def test_cameras_are_picked_by_numbers_as_field_by_field():
     for name, value in cameras._tensors().items():
         assert torch.equal(getattr(picked, name), value[order])
     assert learned.fx.requires_grad and torch.equal(learned.R, picked.R)
+    with pytest.raises(ShapeError, match=r"Camera\.fx"):
+        cameras[order.view(2, 2)]
+
+
+def test_cameras_that_were_picked_in_inference_mode_take_part_in_gradients_later():
+    cameras = mixed_cameras()
+    order = torch.tensor([2, 0])
+    with torch.inference_mode():
+        assert len(cameras[order]) == 2
+    points = random_points(2, 3).requires_grad_()
+    cameras[order].project(points).sum().backward()
+    assert bool(points.grad.isfinite().all())
 
 
 def test_points_on_and_behind_the_camera_plane_are_finite_with_finite_gradients_and_told_apart():
