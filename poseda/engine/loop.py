@@ -108,13 +108,8 @@ def run_loop(
                 continue
             append_jsonl(folder / METRICS, {"step": done, **values})
             if done == config.steps or time.monotonic() - saved_at >= config.checkpoint_seconds:
-                _save(task, asked, folder, done, last=done == config.steps)
+                _save(task, asked, folder, done)
                 saved_at = time.monotonic()
-
-
-def is_done(folder: Path) -> bool:
-    """Whether the run in `folder` has made its last step."""
-    return (folder / STATE).is_file() and bool(load_state(folder / STATE).get("done"))
 
 
 def _gpu_in_use() -> bool:
@@ -174,7 +169,7 @@ def _check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str,
             )
 
 
-def _save(task: Task, asked: Mapping[str, Any], folder: Path, step: int, *, last: bool) -> None:
+def _save(task: Task, asked: Mapping[str, Any], folder: Path, step: int) -> None:
     """Write the state after `step` steps; the metrics so far are made durable first."""
     with (folder / METRICS).open("rb") as file:
         os.fsync(file.fileno())
@@ -184,7 +179,6 @@ def _save(task: Task, asked: Mapping[str, Any], folder: Path, step: int, *, last
         {
             "settings": dict(asked),
             "step": step,
-            "done": last,
             "metrics_bytes": size,
             "cpu_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if _gpu_in_use() else [],

@@ -11,10 +11,11 @@ this way, 22 mm without the perspective; on that of MPI-INF-3DHP, whose focal le
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poseda.errors import choose
-from poseda.lifters.base import MM_PER_METRE, check_range
+from poseda.lifters.base import MM_PER_METRE, Lifter, LifterOutput, check_range
+from poseda.lifters.blocks import append_confidence, joint_scales
 from poseda.skeleton import Skeleton
 
 UNITS = ("metres", "image")
@@ -54,3 +55,37 @@ def as_metres(values: Tensor, place: Tensor, skeleton: Skeleton, bones_mm: float
     total = (skeleton.bone_matrix(pose) @ pose).norm(dim=-1).sum(-1)
     metres: Tensor = pose * (bones_mm / MM_PER_METRE / total.clamp(min=_SMALLEST))[..., None, None]
     return metres
+
+
+class RepresentationLifter(Lifter):
+    """Base of MotionBERT and MotionAGFormer: a motion representation, and a linear head of it that is read as metres or
+    as image units. A subclass writes `features` and has these parts."""
+
+    units: str
+    in_image_units: tuple[float, float]
+    """Sum of the bone lengths, mm, and focal length, both for image units."""
+    head: nn.Linear
+    sigma_head: nn.Linear | None
+
+    def features(self, keypoints: Tensor) -> Tensor:
+        """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
+        raise NotImplementedError
+
+    def encode(self, keypoints: Tensor) -> Tensor:
+        """(B, T, J, inputs) -> (B, T, J, dim_rep), at full confidence unless it is among the inputs."""
+        return self.represent(keypoints if self.reads_confidence else append_confidence(keypoints))
+
+    def represent(self, keypoints: Tensor) -> Tensor:
+        """The latent of x, y, ..., confidence (B, T, J, C): features, in image units with the root's place."""
+        features = self.features(keypoints)
+        return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
+
+    def decode(self, latent: Tensor) -> LifterOutput:
+        """(B, T, J, dim_rep), in image units dim_rep + 2 -> poses (B, T, J, 3) mm."""
+        if self.units == "image":
+            # the root's place is data, which refining the latent must not move
+            latent, place = latent[..., :-2], latent[..., -2:].detach()
+            metres = as_metres(self.head(latent), place, self.skeleton, *self.in_image_units)
+        else:
+            metres = self.head(latent)
+        return self.to_output(metres, joint_scales(self.sigma_head, latent, self.skeleton.root))

@@ -16,20 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from poseda.errors import choose
-from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
+from poseda.lifters.base import LifterConfig, check_range
 from poseda.lifters.blocks import (
     Attention,
     Axis,
     Mlp,
     Representation,
-    append_confidence,
     check_heads,
     even_fusion,
     fuse,
-    joint_scales,
     sigma_head,
 )
-from poseda.lifters.image_units import BONES_MM, FOCAL, as_metres, carry_root, check_units
+from poseda.lifters.image_units import BONES_MM, FOCAL, RepresentationLifter, check_units
 from poseda.lifters.priors import token_priors
 from poseda.skeleton import Skeleton
 
@@ -176,7 +174,7 @@ class Layer(nn.Module):
         return fuse(self.fusion, attended, self.graph_temporal(self.graph_spatial(x)))
 
 
-class MotionAGFormer(Lifter):
+class MotionAGFormer(RepresentationLifter):
     """Windows: (B, T, J, 2) -> latent (B, T, J, dim_rep) -> (B, T, J, 3) mm. Leaf names of the authors' code."""
 
     Config = MotionAGFormerConfig
@@ -202,15 +200,6 @@ class MotionAGFormer(Lifter):
         """The options of each layer, which may see fewer frames than the window has."""
         return [config] * config.size[0]
 
-    def encode(self, keypoints: Tensor) -> Tensor:
-        """(B, T, J, inputs) -> (B, T, J, dim_rep), at full confidence unless it is among the inputs."""
-        return self.represent(keypoints if self.reads_confidence else append_confidence(keypoints))
-
-    def represent(self, keypoints: Tensor) -> Tensor:
-        """The latent of x, y, ..., confidence (B, T, J, C): features, in image units with the root's place."""
-        features = self.features(keypoints)
-        return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
-
     def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
         x = self.joints_embed(keypoints) + self.pos_embed
@@ -219,16 +208,6 @@ class MotionAGFormer(Lifter):
             x = layer(x)
         latent: Tensor = self.rep_logit(self.norm(x))
         return latent
-
-    def decode(self, latent: Tensor) -> LifterOutput:
-        """(B, T, J, dim_rep), in image units dim_rep + 2 -> poses (B, T, J, 3) mm."""
-        if self.units == "image":
-            # the root's place is data, which refining the latent must not move
-            latent, place = latent[..., :-2], latent[..., -2:].detach()
-            metres = as_metres(self.head(latent), place, self.skeleton, *self.in_image_units)
-        else:
-            metres = self.head(latent)
-        return self.to_output(metres, joint_scales(self.sigma_head, latent, self.skeleton.root))
 
 
 def bone_graph(skeleton: Skeleton) -> Tensor:

@@ -14,20 +14,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
+from poseda.lifters.base import LifterConfig, check_range
 from poseda.lifters.blocks import (
     BLOCK_EPS,
     Attention,
     Mlp,
     Representation,
-    append_confidence,
     check_heads,
     even_fusion,
     fuse,
-    joint_scales,
     sigma_head,
 )
-from poseda.lifters.image_units import BONES_MM, FOCAL, as_metres, carry_root, check_units
+from poseda.lifters.image_units import BONES_MM, FOCAL, RepresentationLifter, check_units
 from poseda.lifters.priors import token_priors
 
 _INIT_STD = 0.02
@@ -107,7 +105,7 @@ class Stream(nn.Module):
         return x
 
 
-class MotionBERT(Lifter):
+class MotionBERT(RepresentationLifter):
     """Windows: (B, T, J, 2) -> latent (B, T, J, dim_rep) -> (B, T, J, 3) mm. Leaf names of the authors' code."""
 
     Config = MotionBERTConfig
@@ -142,15 +140,6 @@ class MotionBERT(Lifter):
         for position in (self.pos_embed, self.temp_embed):
             nn.init.trunc_normal_(position, std=_INIT_STD)
 
-    def encode(self, keypoints: Tensor) -> Tensor:
-        """(B, T, J, inputs) -> (B, T, J, dim_rep), at full confidence unless it is among the inputs."""
-        return self.represent(keypoints if self.reads_confidence else append_confidence(keypoints))
-
-    def represent(self, keypoints: Tensor) -> Tensor:
-        """The latent of x, y, ..., confidence (B, T, J, C): features, in image units with the root's place."""
-        features = self.features(keypoints)
-        return carry_root(features, keypoints, self.skeleton.root) if self.units == "image" else features
-
     def features(self, keypoints: Tensor) -> Tensor:
         """Motion representation (B, T, J, dim_rep) of x, y, ..., confidence (B, T, J, C)."""
         x = self.joints_embed(keypoints) + self.pos_embed + self.temp_embed[:, : keypoints.shape[1]]
@@ -159,16 +148,6 @@ class MotionBERT(Lifter):
             x = fuse(weigh, first(x), second(x))
         latent: Tensor = self.pre_logits(self.norm(x))
         return latent
-
-    def decode(self, latent: Tensor) -> LifterOutput:
-        """(B, T, J, dim_rep), in image units dim_rep + 2 -> poses (B, T, J, 3) mm."""
-        if self.units == "image":
-            # the root's place is data, which refining the latent must not move
-            latent, place = latent[..., :-2], latent[..., -2:].detach()
-            metres = as_metres(self.head(latent), place, self.skeleton, *self.in_image_units)
-        else:
-            metres = self.head(latent)
-        return self.to_output(metres, joint_scales(self.sigma_head, latent, self.skeleton.root))
 
 
 LIFTER = MotionBERT

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from poseda.engine import loop
-from poseda.engine.loop import LoopConfig, is_done, run_loop
+from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.records import read_jsonl
 from poseda.errors import CheckpointError, ConfigError, PosedaError
 from poseda.lifters import create_lifter
@@ -163,17 +163,9 @@ def test_metrics_are_means_since_the_last_line(tmp_path, unbroken):
 
 def test_finished_run_is_restored_without_a_step(tmp_path, unbroken):
     train(tmp_path)
-    assert is_done(tmp_path)
     task = train(tmp_path)
     assert task.seen == []
     same(task, tmp_path, unbroken)
-
-
-def test_run_is_not_done_before_its_last_step(tmp_path):
-    assert not is_done(tmp_path)
-    with pytest.raises(Killed):
-        train(tmp_path, task=Fit(at={10: kill}))
-    assert not is_done(tmp_path)
 
 
 def test_resume_false_starts_anew(tmp_path, unbroken):
