@@ -156,7 +156,7 @@ def _prepare(task: Task, asked: Mapping[str, Any], folder: Path | None, resume: 
     _cut(folder / METRICS, state["metrics_bytes"])
     torch.set_rng_state(state["cpu_rng"])
     if state["cuda_rng"] and _gpu_in_use():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
+        torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])  # of a machine with more of them
     return int(state["step"])
 
 

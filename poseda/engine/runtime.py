@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from poseda.errors import ConfigError
 
@@ -25,6 +26,19 @@ def resolve_device(name: str = "auto") -> torch.device:
     elif device.type not in ("cpu", "mps"):
         raise ConfigError(f"poseda does not run on '{name}'. Known: auto, cpu, cuda, cuda:0, …, mps.")
     return device
+
+
+def restore_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Let a generator go on from a state that it gave before.
+
+    Raises ConfigError for the state of a generator on another kind of device, which draws other numbers.
+    """
+    if len(state) != len(generator.get_state()):
+        raise ConfigError(
+            f"This run was begun on another kind of device than {generator.device.type}, which draws other numbers: go "
+            "on with that one (device=), or start anew with resume=never (from Python resume=False)."
+        )
+    generator.set_state(state)
 
 
 def _check_cuda(name: str, index: int) -> None:

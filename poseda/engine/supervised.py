@@ -18,6 +18,7 @@ from poseda.engine.augmentation import Augmentation
 from poseda.engine.descent import adam
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.progress import Progress
+from poseda.engine.runtime import restore_generator
 from poseda.errors import ConfigError
 from poseda.geometry.camera import Camera, normalise_screen
 from poseda.geometry.rotations import rotate
@@ -257,8 +258,8 @@ class SupervisedTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        restore_generator(self.generator, state["generator"])
         self.fitting.load_state_dict(state)
-        self.generator.set_state(state["generator"])
 
 
 def train_lifter(

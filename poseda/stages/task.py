@@ -12,6 +12,7 @@ from torch import Tensor
 from poseda.data.batches import SourceBatch, SourceSampler, TargetBatch, TargetSampler
 from poseda.data.clips import LabelledClips, UnlabelledClips
 from poseda.engine.facts import SourceFacts
+from poseda.engine.runtime import restore_generator
 from poseda.engine.supervised import Addition, Fitting, check_schedule, screen_keypoints, windows_in_view
 from poseda.errors import ConfigError, check_choices
 from poseda.geometry.camera import Camera, normalise_screen
@@ -205,8 +206,8 @@ class AdaptTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        restore_generator(self.generator, state["generator"])
         self.fitting.load_state_dict(state)
-        self.generator.set_state(state["generator"])
         for stage in self.stages:
             stage.load_state_dict(state["stages"][stage.name])
         if self.selector:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from poseda.engine.runtime import resolve_device
+from poseda.engine.runtime import resolve_device, restore_generator
 from poseda.errors import ConfigError
 
 
@@ -30,6 +30,16 @@ def test_gpu_number_beyond_the_last_is_refused(monkeypatch):
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ConfigError, match="device=cuda:2 was asked for, but there are only 2"):
         resolve_device("cuda:2")
+
+
+def test_a_generator_goes_on_where_it_was_and_not_where_another_kind_of_device_was():
+    first, second = torch.Generator().manual_seed(3), torch.Generator()
+    torch.rand(5, generator=first)
+    restore_generator(second, first.get_state())
+    assert torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=second))
+    of_a_gpu = torch.zeros(16, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match=r"another kind of device than cpu.*resume=never"):
+        restore_generator(second, of_a_gpu)
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "meta"])
