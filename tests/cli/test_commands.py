@@ -104,4 +104,4 @@ def test_how_windows_are_lifted_and_cut_can_be_chosen(archive: Path, checkpoint:
     assert scores["overlap"]["values"]["mpjpe"] != scores["exact"]["values"]["mpjpe"]
     capsys.readouterr()
     assert evaluate.main([*words, "lift.precision=int8"]) == 1
-    assert "lift.precision=int8 is none of: float32, bfloat16" in capsys.readouterr().err
+    assert "lift.precision=int8 is none of: float32, tf32, bfloat16" in capsys.readouterr().err
