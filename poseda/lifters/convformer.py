@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from poseda.errors import ConfigError, choose
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, Attends, DropPath, Mlp, attend, drop_rates, sigma_head
+from poseda.lifters.dropout import Dropout
 
 _PADDINGS = {"zeros": "constant", "replicate": "replicate", "circular": "circular"}
 _MIXINGS = ("softmax", "sum")
@@ -120,7 +121,7 @@ class ConvAttention(Attends):
         self.scale = 1 / math.sqrt(width // config.heads if config.scale == "head" else width)
         self.q, self.k, self.v = (MixedConv(channels, config) for _ in range(3))
         self.proj = nn.Linear(channels, channels)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, tokens, width) -> same."""

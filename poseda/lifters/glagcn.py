@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
+from poseda.lifters.dropout import Dropout
 from poseda.lifters.graphs import directed_adjacency
 from poseda.skeleton import Skeleton
 
@@ -76,7 +77,7 @@ class GraphUnit(nn.Module):
             norm = nn.BatchNorm2d(outputs, momentum=config.momentum)
             self.down = nn.Sequential(nn.Conv2d(inputs, outputs, 1), norm)
         self.bn = nn.BatchNorm2d(outputs, momentum=config.momentum)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, J, T) -> (N, outputs, J, T)."""
@@ -125,7 +126,7 @@ class Unit(nn.Module):
         self.residual: nn.Module | None = nn.Identity() if stride == 1 else None
         if stride == 1 and inputs != outputs:
             self.residual = FrameUnit(inputs, outputs, 1, 1, momentum)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, J, T) -> (N, outputs, J, T / stride)."""

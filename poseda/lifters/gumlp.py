@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, init_sigma_head
 from poseda.lifters.blocks import DropPath, drop_rates, joint_scales
+from poseda.lifters.dropout import Dropout
 from poseda.lifters.graphs import skeleton_partitions, sum_subsets
 from poseda.skeleton import Skeleton
 
@@ -67,7 +68,7 @@ class Dense(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.linear = nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.Dropout(dropout))
+        self.linear = nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
+from poseda.lifters.dropout import Dropout
 from poseda.lifters.graphs import neighbour_mask, select_joints
 from poseda.skeleton import Skeleton
 
@@ -85,7 +86,7 @@ class GraphConv(nn.Module):
         super().__init__()
         self.gconv = SemGraphConv(inputs, outputs, skeleton)
         self.bn = nn.BatchNorm1d(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, J, inputs) -> (N, J, outputs)."""

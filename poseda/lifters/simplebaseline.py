@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, init_sigma_head
+from poseda.lifters.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ResidualStage(nn.Module):
         self.batch_norm1 = nn.BatchNorm1d(hidden)
         self.w2 = nn.Linear(hidden, hidden)
         self.batch_norm2 = nn.BatchNorm1d(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, hidden) -> (N, hidden)."""
@@ -67,7 +68,7 @@ class SimpleBaseline(Lifter):
         self.batch_norm1 = nn.BatchNorm1d(hidden)
         self.linear_stages = nn.ModuleList(ResidualStage(hidden, config.dropout) for _ in range(config.blocks))
         self.w2 = nn.Linear(hidden, 3 * (joints if config.root_output else joints - 1))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight)

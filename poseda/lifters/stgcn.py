@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range
 from poseda.lifters.blocks import joint_scales, sigma_head
+from poseda.lifters.dropout import Dropout
 from poseda.lifters.graphs import partitioned_adjacency, skeleton_partitions, sum_subsets
 from poseda.skeleton import convert_joints, get_skeleton, index_tensor
 
@@ -68,10 +69,10 @@ class Block(nn.Module):
         self.tcn = nn.Sequential(
             nn.BatchNorm2d(outputs),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Conv2d(outputs, outputs, 1),
             nn.BatchNorm2d(outputs),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
         self.residual: nn.Module | None = nn.Identity() if residual else None
         if residual and inputs != outputs:
@@ -134,10 +135,10 @@ class Network(nn.Module):
         blocks = [Block(inputs, c, inside, residual=False), Block(c, c, inside), Block(c, c2, inside)]
         self.st_gcn_networks = nn.ModuleList(blocks)
         self.st_gcn_pool = nn.ModuleList([Block(c2, c4, inside), Block(c4, c4, inside)])
-        self.conv4 = nn.Sequential(nn.Conv2d(c4, c4, 1), nn.BatchNorm2d(c4), nn.ReLU(), nn.Dropout(whole))
-        self.conv2 = nn.Sequential(nn.Conv2d(2 * c4, c2, 1), nn.BatchNorm2d(c2), nn.ReLU(), nn.Dropout(fuse))
+        self.conv4 = nn.Sequential(nn.Conv2d(c4, c4, 1), nn.BatchNorm2d(c4), nn.ReLU(), Dropout(whole))
+        self.conv2 = nn.Sequential(nn.Conv2d(2 * c4, c2, 1), nn.BatchNorm2d(c2), nn.ReLU(), Dropout(fuse))
         self.non_local = NonLocal(c4)
-        self.fcn = nn.Sequential(nn.Dropout(fuse), nn.Conv2d(c4, 3, 1))
+        self.fcn = nn.Sequential(Dropout(fuse), nn.Conv2d(c4, 3, 1))
         for name, value in _graphs().items():
             self.register_buffer(name, value, persistent=False)
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from poseda.errors import ConfigError
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, OutputForm, check_range, init_sigma_head
+from poseda.lifters.dropout import Dropout
 from poseda.lifters.matmul import onednn_multiplies
 
 _WIDTHS = {1: (1,) * 5, **{3**levels: (3,) * levels for levels in range(1, 6)}}
@@ -69,7 +70,7 @@ class VideoPose3D(Lifter):
         self.layers_conv = nn.ModuleList(nn.Conv1d(width, width, kernel, bias=False) for kernel in kernels)
         self.layers_bn = nn.ModuleList(nn.BatchNorm1d(width, momentum=config.momentum) for _ in kernels)
         self.shrink = nn.Conv1d(width, 3 * outputs, 1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.sigma_head = nn.Conv1d(width, joints - 1, 1) if config.sigma else None
         if self.sigma_head is not None:
             init_sigma_head(self.sigma_head)

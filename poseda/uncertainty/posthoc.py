@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from poseda.engine.descent import descend
 from poseda.errors import ConfigError
 from poseda.lifters.base import MM_PER_METRE, Lifter
+from poseda.lifters.dropout import Dropout
 from poseda.lifters.inference import screen_keypoints
 from poseda.lifters.seeding import seeded
 from poseda.metrics.calibration.densities import expected_norm, get_density
@@ -63,8 +64,8 @@ class Posthoc(Estimator):
         width, outputs = 5 * joints, 1 if config.loss == "uao" else 6
         with seeded(config.seed):
             self.net = nn.Sequential(
-                nn.Linear(width, config.hidden), nn.GELU(), nn.Dropout(config.dropout),
-                nn.Linear(config.hidden, config.hidden), nn.GELU(), nn.Dropout(config.dropout),
+                nn.Linear(width, config.hidden), nn.GELU(), Dropout(config.dropout),
+                nn.Linear(config.hidden, config.hidden), nn.GELU(), Dropout(config.dropout),
                 nn.Linear(config.hidden, outputs * (joints - 1)),
             )  # fmt: skip
         self.register_buffer("centre", torch.zeros(width))
