@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -27,6 +28,7 @@ from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.inference import mean_of_both, mirror_keypoints
+from poseda.lifters.matmul import gpu_products
 from poseda.lifters.views import Seen
 
 Latency = Literal["half_window", "none"]
@@ -205,11 +207,12 @@ class PoseStream:
         run = self.lifter.lift_windows if self.adapter is None else self.adapter.lift
         seen, numbers = self._see(windows)
         frames, lifter = seen.keypoints.flatten(0, 1), self.lifter
-        output = run(frames, numbers)
-        poses, sigma = output.pose, None if output.log_sigma is None else output.log_sigma.exp()
-        if self.flip:
-            mirrored = run(mirror_keypoints(frames, lifter.skeleton, lifter.mirror_signs), numbers)
-            poses, sigma = mean_of_both(output, mirrored, lifter.skeleton)
+        with gpu_products(tf32=False) if frames.is_cuda else nullcontext():  # as in lift_clips
+            output = run(frames, numbers)
+            poses, sigma = output.pose, None if output.log_sigma is None else output.log_sigma.exp()
+            if self.flip:
+                mirrored = run(mirror_keypoints(frames, lifter.skeleton, lifter.mirror_signs), numbers)
+                poses, sigma = mean_of_both(output, mirrored, lifter.skeleton)
         return poses if seen.rotation is None else rotate(seen.rotation.mT, poses), sigma
 
     def _see(self, windows: Tensor) -> tuple[Seen, Tensor]:
