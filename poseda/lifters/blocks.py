@@ -110,11 +110,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tenso
 
 def _attend_short(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Attention of few tokens in many heads, on a GPU."""
-    if q.dtype == torch.float32:
+    if q.dtype == torch.float32 or q.shape[-1] % 8:  # the latter is not a width of the kernel below
         scores = (scale * q) @ k.mT if q.shape[-1] < q.shape[-2] else scale * (q @ k.mT)
         return scores.softmax(-1) @ v
-    if q.shape[-1] % 8:  # not a width of that kernel
-        return _attend_fused(q, k, v, scale)
     with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
         return _attend_fused(q, k, v, scale)
 
