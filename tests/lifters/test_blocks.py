@@ -66,6 +66,12 @@ def test_short_attention_written_out_for_a_gpu_is_the_fused_one(width):
         torch.testing.assert_close(blocks._attend_short(q, k, v, scale), exact.float(), rtol=1e-5, atol=1e-5)
 
 
+def test_short_attention_of_narrow_heads_is_written_out_in_half_precision_too():
+    q, k, v = torch.randn(3, 5, 2, 17, 4).bfloat16()
+    exact = (0.5 * q.double() @ k.double().mT).softmax(-1) @ v.double()
+    torch.testing.assert_close(blocks._attend_short(q, k, v, 0.5).double(), exact, rtol=0.05, atol=0.05)
+
+
 def test_block_normalises_before_each_branch_with_its_own_epsilon():
     block = Block(8, 2, 2.0, "joints", eps=1e-2).double()
     x = 0.1 * torch.randn(2, 3, 4, 8, dtype=torch.float64)
