@@ -17,7 +17,7 @@ from tests.simulated_device import DEVICE, back, simulated_device
 
 AT_TEST_TIME: dict[str, dict[str, Any]] = {"tto": {}, "hypotheses": {"draws": 2}, "iso": {}}
 """Stages that refine, with the options that they need."""
-WARM = 12
+WARM = 5
 """Steps after which constants are on the device, and replay pools have their place."""
 
 
