@@ -150,9 +150,7 @@ def measured(row: Row, arguments: argparse.Namespace) -> str:
     parameters = sum(p.numel() for p in lifter.parameters())
     given = lifter.frames if lifter.output == "seq2seq" else 1
     cells = [f"{parameters:,}{beside(row.parameters, ',')}", f"{macs(lifter) / given / 1e9:.4f}{beside(row.gmacs, '')}"]
-    run = torch.compile(lifter) if arguments.compile else lifter
-    ours = Subject(run, lambda output: output.pose, partial(keypoints_for, lifter), lifter.frames, given)
-    cells += timings(ours, arguments)
+    cells += timings(subject_of(lifter, arguments.compile), arguments)
     memory = peak(arguments.device)
     theirs = original_timings(row, lifter, given, arguments) if arguments.originals else [f"{v:g}" for v in row.speed]
     for place, their in enumerate(theirs, 2):
@@ -174,6 +172,13 @@ class Subject:
     """Frames of a window."""
     given: int
     """Frames that it gives of a window."""
+
+
+def subject_of(lifter: Lifter, compiled: bool = False) -> Subject:
+    """A lifter of ours."""
+    run = torch.compile(lifter) if compiled else lifter
+    given = lifter.frames if lifter.output == "seq2seq" else 1
+    return Subject(run, lambda output: output.pose, partial(keypoints_for, lifter), lifter.frames, given)
 
 
 def original_timings(row: Row, lifter: Lifter, given: int, arguments: argparse.Namespace) -> list[str]:

@@ -11,7 +11,7 @@ import argparse
 from typing import Any
 
 import torch
-from lifters import forward_seconds, repeated, training_seconds
+from lifters import forward_seconds, repeated, subject_of, training_seconds
 from torch.nn import functional as F
 
 import poseda
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--seconds", type=float, default=0.4, help="time for each measurement")
     arguments = parser.parse_args()
-    arguments.device, arguments.threads = "cpu", 1
+    arguments.device, arguments.threads, arguments.precision, arguments.compile = "cpu", 1, "float32", False
     torch.set_num_threads(1)
     for name in ("torch", "onednn"):
         with kept_products():
@@ -73,8 +73,8 @@ def measured(
     """Seconds of a forward pass and of a training step."""
     with kept_products():
         use_products(who)
-        lifter = poseda.create_lifter(name, seed=0, **options)
-        return forward_seconds(lifter.eval(), batch, arguments), training_seconds(lifter.train(), batch, arguments)
+        subject = subject_of(poseda.create_lifter(name, seed=0, **options))
+        return forward_seconds(subject, batch, arguments), training_seconds(subject, batch, arguments)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ class _Bursts:
         self.first, self.last = (limit.unsqueeze(-1) for limit in seen.limits)  # (F, 1)
         self.frame = torch.arange(len(self.first), device=seen.bounds.device).unsqueeze(-1)  # (F, 1)
         self.generator = generator
-        self.each = seen.each or len(self.first)
+        self.each = seen.each or max(len(self.first), 1)
         self.mean, self.whole, self.rest = _burst_lengths(seen.fps)
 
     def draw(self, share: Tensor, values: int = 1) -> tuple[Tensor, Tensor]:
