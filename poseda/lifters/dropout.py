@@ -32,7 +32,7 @@ class Dropout(nn.Dropout):
 
 def dropped(values: Tensor, rate: float) -> Tensor:
     """float32 values (...) on a CPU with a share `rate` of them 0; draws from the global generator."""
-    bits = torch.empty(values.shape, dtype=torch.int64).random_().bitwise_and_((1 << _BITS) - 1)
+    bits = torch.empty_like(values, dtype=torch.int64, requires_grad=False).random_().bitwise_and_((1 << _BITS) - 1)
     kept = bits.lt(math.ceil((1 - rate) * 2**_BITS))
     return values * kept.to(values.dtype).div_(1 - rate)
 

@@ -33,6 +33,16 @@ def test_masks_gradients_and_what_is_drawn_next_are_pytorchs(rate: float) -> Non
 
 
 @pytest.mark.usefixtures("alike")
+@pytest.mark.parametrize("form", [lambda x: x.mT, lambda x: x[:, ::2], lambda x: x.view(5, 4, 30).permute(0, 2, 1)])
+def test_masks_are_pytorchs_however_the_values_lie(form) -> None:
+    values = form(torch.randn(20, 30))
+    torch.manual_seed(3)
+    found = dropped(values, 0.25)
+    torch.manual_seed(3)
+    assert torch.equal(found, F.dropout(values, 0.25))
+
+
+@pytest.mark.usefixtures("alike")
 def test_training_is_the_same_to_the_last_bit(tiny_source: LabelledClips, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
     for own in (True, False):
