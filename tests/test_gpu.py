@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from poseda.data.clips import LabelledClips
 from poseda.engine.descent import adam
 from poseda.engine.loop import LoopConfig, run_loop
 from poseda.engine.supervised import SupervisedTask, TrainConfig, train_lifter
-from poseda.lifters import create_lifter, list_lifters
+from poseda.lifters import create_lifter, gpu, list_lifters
 from poseda.lifters.base import Lifter
 from poseda.lifters.blocks import attend
 from poseda.lifters.inference import LiftConfig, lift_clips
@@ -131,3 +132,62 @@ def test_adam_in_one_kernel_is_adam() -> None:
         moved.append([weight.detach().cpu() for weight in weights])
     for found, expected in zip(moved[1], moved[0], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens, inputs, outputs", [(4096, 512, 1536), (1000, 96, 200), (77, 1024, 64)])
+def test_a_linear_kernel_is_as_exact_as_float32(tokens: int, inputs: int, outputs: int) -> None:
+    kernels = pytest.importorskip("poseda.lifters.triton_kernels")
+    x, weight, bias = (
+        torch.randn(*shape, device="cuda") for shape in ((tokens, inputs), (outputs, inputs), (outputs,))
+    )
+    exact = functional.linear(x.double(), weight.double(), bias.double())
+    errors = []
+    with gpu_products(tf32=False):
+        for result in (kernels.linear(x, weight, bias), functional.linear(x, weight, bias)):
+            errors.append(float((result.double() - exact).norm() / exact.norm()))
+    assert errors[0] < max(errors[1], 3e-7)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("shape", [(3, 4, 17, 4), (3, 4, 17, 68), (2, 3, 100, 16), (2, 3, 60, 64), (2, 3, 243, 64)])
+def test_an_attention_kernel_is_that_of_double_precision(shape: tuple[int, ...], exact: bool) -> None:
+    kernels = pytest.importorskip("poseda.lifters.triton_kernels")
+    batch, heads, tokens, width = shape
+    q, k, v = torch.randn(batch, tokens, 3, heads, width, device="cuda").permute(2, 0, 3, 1, 4).unbind(0)
+    k, v = k[:, :, : tokens // 2 + 1], v[:, :, : tokens // 2 + 1]  # fewer keys than queries, as in HoT
+    expected = (0.3 * q.double() @ k.double().mT).softmax(-1) @ v.double()
+    found = kernels.attention(q, k, v, 0.3, exact)
+    assert float((found.double() - expected).norm() / expected.norm()) < (1e-6 if exact else 3e-5)
+    half = kernels.attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), 0.3, exact)
+    torch.testing.assert_close(half.double(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("width", [64, 100, 512])
+def test_a_layer_norm_kernel_is_that_of_double_precision(width: int) -> None:
+    kernels = pytest.importorskip("poseda.lifters.triton_kernels")
+    x, weight, bias = 5 + 3 * torch.randn(7, 3, width, device="cuda"), *torch.randn(2, width, device="cuda")
+    expected = functional.layer_norm(x.double(), (width,), weight.double(), bias.double(), 1e-6)
+    torch.testing.assert_close(kernels.layer_norm(x, weight, bias, 1e-6).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper")
+@pytest.mark.parametrize("name", ["hot", "motionbert", "mixste", "poseformer"])
+def test_a_lifter_of_kernels_is_that_of_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    launch = gpu._run
+    monkeypatch.setattr(gpu, "_run", lambda *given: ran.append(given[0]) or launch(*given))
+    monkeypatch.setattr(gpu, "_PRODUCTS", 0)
+    monkeypatch.setattr(gpu, "_NUMBERS", 0)
+    dim = 32 if name == "poseformer" else 128  # of a joint, or of a token
+    lifter = create_lifter(name, seed=0, **SMALL[name] | {"dim": dim, "heads": 8}).cuda().eval()
+    keypoints = torch.rand(6, lifter.frames, lifter.skeleton.num_joints, 2, device="cuda") * 2 - 1
+    with torch.no_grad(), gpu_products(tf32=False):
+        found = lifter(keypoints).pose
+        assert set(ran) >= {"linear", "layer_norm", "attention"}
+        ran.clear()
+        with gpu.without_kernels():
+            expected = lifter(keypoints).pose
+    assert not ran
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0.05)
+    lifter(keypoints)
+    assert not ran  # a gradient is asked for

@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import poseda
 from poseda.engine.allocator import keep_freed_memory
 from poseda.lifters.base import Lifter
+from poseda.lifters.gpu import without_kernels
 from poseda.lifters.matmul import use_products
 
 H36M16 = {"skeleton": "h36m16"}
@@ -107,8 +108,9 @@ def main() -> None:
     arguments = parse()
     start(arguments)
     print(f"{arguments.precision}{', compiled' if arguments.compile else ''}")
-    print("| lifter | parameters | GMACs / frame | frames/s batch 1 | batch 64 | ms / training step | MiB |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    speeds = " | ".join(f"frames/s, batch {batch}" for batch in arguments.batches)
+    print(f"| lifter | parameters | GMACs / frame | {speeds} | ms / training step | MiB |")
+    print(f"|---|{'---:|' * (4 + len(arguments.batches))}")
     wanted = set(arguments.only.split(",")) if arguments.only else None
     for row in ROWS:
         if wanted is not None and not {row.name, row.label} & wanted:
@@ -130,6 +132,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--only", default="", help="lifters or lines to measure, with commas between")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement, at least one run")
+    parser.add_argument(
+        "--batches", type=batches, default=BATCHES, help="windows in a forward pass, with commas between"
+    )
     parser.add_argument("--longest", type=float, default=15.0, help="seconds that one run may take")
     parser.add_argument("--products", default="auto", help="as of every command: auto, torch or onednn")
     parser.add_argument("--forward", action="store_true", help="leave the training step out")
@@ -137,6 +142,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="ours through torch.compile, the originals as they are")
     parser.add_argument("--originals", type=Path, help="Python file that builds the published networks")
     return parser.parse_args()
+
+
+def batches(text: str) -> tuple[int, ...]:
+    """Numbers with commas between."""
+    return tuple(int(part) for part in text.split(","))
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> str:
@@ -152,7 +162,9 @@ def measured(row: Row, arguments: argparse.Namespace) -> str:
     cells = [f"{parameters:,}{beside(row.parameters, ',')}", f"{macs(lifter) / given / 1e9:.4f}{beside(row.gmacs, '')}"]
     cells += timings(subject_of(lifter, arguments.compile), arguments)
     memory = peak(arguments.device)
-    theirs = original_timings(row, lifter, given, arguments) if arguments.originals else [f"{v:g}" for v in row.speed]
+    theirs = [f"{speed:g}" for speed in row.speed] if arguments.batches == BATCHES else []
+    if arguments.originals:
+        theirs = original_timings(row, lifter, given, arguments)
     for place, their in enumerate(theirs, 2):
         cells[place] += f" ({their})" if their not in ("", "0") else ""
     return f"| {row.label} | {' | '.join(cells)} | {memory:.0f} |"
@@ -195,7 +207,7 @@ def original_timings(row: Row, lifter: Lifter, given: int, arguments: argparse.N
 
 
 def timings(subject: Subject, arguments: argparse.Namespace, forgiving: bool = False) -> list[str]:
-    """Frames/s of a forward pass of 1 and of 64 windows, ms of a training step; – for what would take too long.
+    """Frames/s of a forward pass of each batch, ms of a training step; – for what would take too long.
 
     forgiving: also for what this PyTorch refuses, as it does the backward pass of some published networks.
     """
@@ -209,7 +221,7 @@ def timings(subject: Subject, arguments: argparse.Namespace, forgiving: bool = F
             return None
 
     cells, expected = [], 0.0
-    for batch in BATCHES:
+    for batch in arguments.batches:
         taken = tried(forward_seconds, batch) if expected * batch <= arguments.longest else None
         expected = taken / batch if taken else expected
         cells.append(rate(batch * subject.given / taken) if taken else "–")
@@ -240,7 +252,7 @@ def beside(original: float, form: str) -> str:
 
 def macs(lifter: Lifter) -> int:
     """Multiplications with accumulation of one window, attention among them."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), without_kernels(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         lifter.eval()(keypoints_for(lifter, 1))
     return counter.get_total_flops() // 2
 

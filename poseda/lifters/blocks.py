@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poseda.errors import ConfigError
+from poseda.lifters import gpu
 from poseda.lifters.base import LifterConfig, check_range, init_sigma_head
+from poseda.lifters.gpu import LayerNorm, Linear
 from poseda.lifters.matmul import writes_attention
 
 Axis = Literal["joints", "frames"]
@@ -27,9 +29,6 @@ BLOCK_EPS = 1e-6
 
 MAX_BATCH = 65535
 """Largest batch of PyTorch's fused attention kernels for CUDA (its issue 146704)."""
-_SHORT, _MANY = 32, 8192
-"""Up to so many tokens, in at least so many heads of a batch, PyTorch's own choice of a kernel for CUDA is slower than
-what `_attend_short` does (experiments/bench)."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class Attention(Attends):
     def __init__(self, dim: int, heads: int, axis: Axis, bias: bool = True) -> None:
         super().__init__()
         self.heads, self.axis = heads, axis
-        self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=bias)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, J, C) -> (B, T, J, C)."""
@@ -91,7 +90,7 @@ class Attention(Attends):
         weights = self.qkv.weight.chunk(3)
         biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
         return [
-            split_heads(F.linear(x, weight, bias), self.heads) for weight, bias in zip(weights, biases, strict=True)
+            split_heads(gpu.linear(x, weight, bias), self.heads) for weight, bias in zip(weights, biases, strict=True)
         ]
 
 
@@ -103,8 +102,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tenso
     if writes_attention(q):
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         return (scale * q @ k.mT).softmax(-1) @ v
-    if q.is_cuda and not torch.compiler.is_compiling() and q.shape[-2] <= _SHORT and q.shape[0] * q.shape[1] >= _MANY:
-        return _attend_short(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    if q.is_cuda and not torch.compiler.is_compiling():
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        y = gpu.attention(q, k, v, scale)
+        if y is not None:
+            return y
+        if gpu.is_short(q):
+            return _attend_short(q, k, v, scale)
     return _attend_fused(q, k, v, scale)
 
 
@@ -150,8 +154,8 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
@@ -166,10 +170,10 @@ class Block(nn.Module):
         self, dim: int, heads: int, mlp_ratio: float, axis: Axis, drop_path: float = 0.0, eps: float = BLOCK_EPS
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.norm1 = LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, heads, axis)
         self.drop_path = DropPath(drop_path, axis)
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.norm2 = LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,7 +188,7 @@ class Representation(nn.Module):
 
     def __init__(self, dim: int, dim_rep: int) -> None:
         super().__init__()
-        self.fc = nn.Linear(dim, dim_rep)
+        self.fc = Linear(dim, dim_rep)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., dim_rep) in [-1, 1]."""
@@ -194,7 +198,7 @@ class Representation(nn.Module):
 def fuse(weigh: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     """Mean of two streams (B, T, J, C), weighted for each token by a softmax of `weigh` (2C -> 2)."""
     share: Tensor = weigh(torch.cat([first, second], -1)).softmax(-1)
-    return first * share[..., :1] + second * share[..., 1:]
+    return torch.lerp(second, first, share[..., :1])
 
 
 def even_fusion(dim: int) -> nn.Linear:

@@ -19,6 +19,7 @@ from poseda.errors import ConfigError, choose
 from poseda.lifters.base import Lifter, LifterConfig, LifterOutput, check_range, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, Attends, DropPath, Mlp, attend, drop_rates, sigma_head
 from poseda.lifters.dropout import Dropout
+from poseda.lifters.gpu import LayerNorm
 
 _PADDINGS = {"zeros": "constant", "replicate": "replicate", "circular": "circular"}
 _MIXINGS = ("softmax", "sum")
@@ -144,9 +145,9 @@ class Block(nn.Module):
         self, channels: int, width: int, over_joints: bool, config: ConvFormerConfig, drop_path: float
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=BLOCK_EPS)
+        self.norm1 = LayerNorm(width, eps=BLOCK_EPS)
         self.attn = ConvAttention(channels, width, over_joints, config)
-        self.norm2 = nn.LayerNorm(width, eps=BLOCK_EPS)
+        self.norm2 = LayerNorm(width, eps=BLOCK_EPS)
         self.mlp = Mlp(width, 2 * width)
         self.drop_path = DropPath(drop_path, "joints")
 
@@ -183,9 +184,9 @@ class ConvFormer(Lifter):
         self.Spatial_blocks = nn.Sequential(*(Block(dim, dim, True, config, rate) for rate in rates))
         rates = drop_rates(config.drop_path, config.temporal_blocks)
         self.blocks = nn.Sequential(*(Block(frames, width, False, config, rate) for rate in rates))
-        self.Spatial_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.Temporal_norm = nn.LayerNorm(width, eps=BLOCK_EPS)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3 * joints))
+        self.Spatial_norm = LayerNorm(dim, eps=BLOCK_EPS)
+        self.Temporal_norm = LayerNorm(width, eps=BLOCK_EPS)
+        self.head = nn.Sequential(LayerNorm(width), nn.Linear(width, 3 * joints))
         self.weighted_mean = nn.Conv1d(frames, 1, 1)
         self.sigma_head = sigma_head(width, joints - 1, config.sigma)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from poseda.errors import choose
 from poseda.lifters.base import check_range
 from poseda.lifters.blocks import Attends, attend, split_heads
+from poseda.lifters.gpu import Linear
 from poseda.lifters.mixste import MixSTE, MixSTEConfig
 
 TIES = ("first", "none", "random")
@@ -56,10 +57,10 @@ class CrossAttention(Attends):
     def __init__(self, dim: int, heads: int, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.linear_q = nn.Linear(dim, dim, bias=bias)
-        self.linear_k = nn.Linear(dim, dim, bias=bias)
-        self.linear_v = nn.Linear(dim, dim, bias=bias)
-        self.proj = nn.Linear(dim, dim)
+        self.linear_q = Linear(dim, dim, bias=bias)
+        self.linear_k = Linear(dim, dim, bias=bias)
+        self.linear_v = Linear(dim, dim, bias=bias)
+        self.proj = Linear(dim, dim)
 
     def forward(self, queries: Tensor, kept: Tensor) -> Tensor:
         """Queries (1, T, C) and kept tokens (B, K, J, C) -> (B, T, J, C)."""

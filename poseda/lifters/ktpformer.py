@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from poseda.lifters.blocks import Attention, TransformerConfig, drop_rates
+from poseda.lifters.gpu import LayerNorm
 from poseda.lifters.mixste import AlternatingLifter
 from poseda.lifters.priors import GraphLayer, PriorBlock, TrajectoryAttention, normalise_graph
 from poseda.skeleton import Skeleton
@@ -35,7 +36,7 @@ class KinematicAttention(Attention):
         joints = skeleton.num_joints
         self.kpa = GraphLayer(inputs, dim, normalise_graph(list(skeleton.bones), joints), "joints")
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, joints, dim))
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, J, inputs) -> (B, T, J, C)."""

@@ -89,6 +89,15 @@ def gpu_products(tf32: bool) -> Iterator[None]:
             setattr(backend, name, value)
 
 
+def gpu_multiplies_in_full() -> bool:
+    """Whether a GPU multiplies float32 matrices in full, and not in TF32."""
+    matrices: Any = torch.backends.cuda.matmul
+    try:
+        return not matrices.allow_tf32
+    except RuntimeError:  # as in gpu_products
+        return bool(matrices.fp32_precision != "tf32")
+
+
 def onednn_multiplies() -> bool:
     """Whether oneDNN multiplies this process's float32 matrices."""
     return _switch() == _ALLOWED

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.blocks import BLOCK_EPS, Block, TransformerConfig, drop_rates, joint_scales, sigma_head
+from poseda.lifters.gpu import LayerNorm
 from poseda.lifters.priors import token_priors
 
 
@@ -39,9 +40,9 @@ class AlternatingLifter(Lifter):
         dim, shape = config.dim, (config.dim, config.heads, config.mlp_ratio)
         self.STEblocks = nn.ModuleList(Block(*shape, "joints", rate) for rate in rates)
         self.TTEblocks = nn.ModuleList(Block(*shape, "frames", rate) for rate in rates)
-        self.Spatial_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.Temporal_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 3))
+        self.Spatial_norm = LayerNorm(dim, eps=BLOCK_EPS)
+        self.Temporal_norm = LayerNorm(dim, eps=BLOCK_EPS)
+        self.head = nn.Sequential(LayerNorm(dim), nn.Linear(dim, 3))
         self.sigma_head = sigma_head(dim, 1, config.sigma)
 
     def decode(self, latent: Tensor) -> LifterOutput:

@@ -25,6 +25,7 @@ from poseda.lifters.blocks import (
     fuse,
     sigma_head,
 )
+from poseda.lifters.gpu import LayerNorm
 from poseda.lifters.image_units import BONES_MM, FOCAL, RepresentationLifter, check_units
 from poseda.lifters.priors import token_priors
 
@@ -79,12 +80,12 @@ class Stream(nn.Module):
         super().__init__()
         dim, hidden = config.dim, int(config.dim * config.mlp_ratio)
         self.order = order
-        self.norm1_s = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.norm1_t = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm1_s = LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm1_t = LayerNorm(dim, eps=BLOCK_EPS)
         self.attn_s = Attention(dim, config.heads, "joints")
         self.attn_t = Attention(dim, config.heads, "frames")
-        self.norm2_s = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.norm2_t = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm2_s = LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm2_t = LayerNorm(dim, eps=BLOCK_EPS)
         self.mlp_s = Mlp(dim, hidden)
         self.mlp_t = Mlp(dim, hidden)
 
@@ -122,7 +123,7 @@ class MotionBERT(RepresentationLifter):
         self.temp_embed = nn.Parameter(torch.zeros(1, config.max_frames, 1, dim))
         self.blocks_st = nn.ModuleList(Stream(config, "st") for _ in range(config.depth))
         self.blocks_ts = nn.ModuleList(Stream(config, "ts") for _ in range(config.depth))
-        self.norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm = LayerNorm(dim, eps=BLOCK_EPS)
         self.pre_logits = Representation(dim, config.dim_rep)
         self.head = nn.Linear(config.dim_rep, 3)
         self._init_weights()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from poseda.lifters.base import Lifter, LifterOutput, gather_frames
 from poseda.lifters.blocks import BLOCK_EPS, TransformerConfig, block_stack, check_odd, sigma_head
+from poseda.lifters.gpu import LayerNorm
 from poseda.lifters.priors import kinematic_prior, trajectory_prior
 
 
@@ -52,10 +53,10 @@ class PoseFormer(Lifter):
         self.blocks = block_stack(config.depth, wide, *shape, "frames", config.drop_path)
         self.spatial_prior = kinematic_prior(config.prior, dim, *shape, self.skeleton)
         self.temporal_prior = trajectory_prior(config.prior, wide, *shape, config.frames)
-        self.Spatial_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.Temporal_norm = nn.LayerNorm(wide, eps=BLOCK_EPS)
+        self.Spatial_norm = LayerNorm(dim, eps=BLOCK_EPS)
+        self.Temporal_norm = LayerNorm(wide, eps=BLOCK_EPS)
         self.weighted_mean = nn.Conv1d(config.frames, 1, 1)
-        self.head = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, 3 * joints))
+        self.head = nn.Sequential(LayerNorm(wide), nn.Linear(wide, 3 * joints))
         self.sigma_head = sigma_head(wide, joints - 1, config.sigma)
 
     def encode(self, keypoints: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from poseda.lifters.blocks import (
     drop_rates,
     sigma_head,
 )
+from poseda.lifters.gpu import LayerNorm
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,11 @@ class MixedBlock(nn.Module):
         super().__init__()
         hidden, tokens = int(dim * config.mlp_ratio), config.coefficients + config.kept_frames
         self.split = tokens // 2
-        self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm1 = LayerNorm(dim, eps=BLOCK_EPS)
         self.attn = Attention(dim, config.heads, "frames")
-        self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm2 = LayerNorm(dim, eps=BLOCK_EPS)
         self.mlp1 = Mlp(dim, hidden)
-        self.norm3 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm3 = LayerNorm(dim, eps=BLOCK_EPS)
         self.mlp2 = FrequencyMlp(dim, hidden, tokens - self.split)
         self.drop_path = DropPath(drop_path, "frames")
 
@@ -116,11 +117,11 @@ class PoseFormerV2(Lifter):
         self.Spatial_blocks = block_stack(config.depth, dim, config.heads, config.mlp_ratio, "joints", config.drop_path)
         rates = drop_rates(config.drop_path, config.depth)
         self.blocks = nn.ModuleList(MixedBlock(config, wide, rate) for rate in rates)
-        self.Spatial_norm = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.Temporal_norm = nn.LayerNorm(wide, eps=BLOCK_EPS)
+        self.Spatial_norm = LayerNorm(dim, eps=BLOCK_EPS)
+        self.Temporal_norm = LayerNorm(wide, eps=BLOCK_EPS)
         self.weighted_mean = nn.Conv1d(low, 1, 1)
         self.weighted_mean_ = nn.Conv1d(kept, 1, 1)
-        self.head = nn.Sequential(nn.LayerNorm(2 * wide), nn.Linear(2 * wide, 3 * joints))
+        self.head = nn.Sequential(LayerNorm(2 * wide), nn.Linear(2 * wide, 3 * joints))
         self.sigma_head = sigma_head(2 * wide, joints - 1, config.sigma)
         self.register_buffer("low_frequencies", cosine_transform(config.frames)[:low].clone(), persistent=False)
 

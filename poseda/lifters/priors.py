@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from poseda.errors import choose
 from poseda.lifters.blocks import BLOCK_EPS, Attention, Axis, Mlp
+from poseda.lifters.gpu import LayerNorm
 from poseda.skeleton import Skeleton
 
 PRIORS = ("none", "ktp")
@@ -86,7 +87,7 @@ class TokenKinematics(Attention):
         super().__init__(dim, heads, "joints")
         bones = normalise_graph(list(skeleton.bones), skeleton.num_joints)
         self.kpa = GraphLayer(dim, dim, bones, "joints")
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, J, C) -> (B, T, J, C)."""
@@ -101,7 +102,7 @@ class TrajectoryAttention(Attention):
         super().__init__(dim, heads, "frames")
         self.tpa = TrajectoryGraph(dim, frames)
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, frames, dim))
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, J, C) -> (B, T, J, C)."""
@@ -115,7 +116,7 @@ class PriorBlock(nn.Module):
     def __init__(self, attention: Attention, dim: int, mlp_ratio: float) -> None:
         super().__init__()
         self.attn = attention
-        self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm2 = LayerNorm(dim, eps=BLOCK_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:

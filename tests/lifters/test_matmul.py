@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from poseda.errors import ConfigError
 from poseda.lifters import matmul
 from poseda.lifters.blocks import attend
-from poseda.lifters.matmul import gpu_products, kept_products, use_products, writes_attention
+from poseda.lifters.matmul import gpu_multiplies_in_full, gpu_products, kept_products, use_products, writes_attention
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +108,7 @@ def test_a_gpus_products_are_as_asked_inside_and_as_before_outside(newer):
         for tf32 in (True, False):
             with gpu_products(tf32):
                 assert now() == [words[tf32]] * 2
+                assert gpu_multiplies_in_full() != tf32
             assert now() == kept
     finally:
         matrices.allow_tf32, torch.backends.cudnn.allow_tf32 = before
