@@ -12,12 +12,14 @@ from torch.nn import functional
 from poseda.data.clips import LabelledClips
 from poseda.engine.descent import adam
 from poseda.engine.loop import LoopConfig, run_loop
+from poseda.engine.streaming import PoseStream, StreamConfig, StreamFrame
 from poseda.engine.supervised import SupervisedTask, TrainConfig, train_lifter
 from poseda.lifters import create_lifter, gpu, list_lifters
-from poseda.lifters.base import Lifter
+from poseda.lifters.base import Lifter, LifterOutput
 from poseda.lifters.blocks import attend
 from poseda.lifters.inference import LiftConfig, lift_clips
 from poseda.lifters.matmul import gpu_products
+from poseda.lifters.replay import Replay
 from poseda.stages import create_stage
 from poseda.stages.pipeline import AdaptConfig, AdaptTask, finish_stages, lift_with_stages, recast_source
 from tests.lifters.test_every_lifter import SMALL
@@ -191,3 +193,43 @@ def test_a_lifter_of_kernels_is_that_of_pytorch(name: str, monkeypatch: pytest.M
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0.05)
     lifter(keypoints)
     assert not ran  # a gradient is asked for
+
+
+@pytest.mark.parametrize("name", ["poseformer", "mixste", "motionagformer", "hot", "semgcn", "videopose3d"])
+def test_a_stream_replays_what_clips_are_lifted_to(name: str, tiny_target: LabelledClips) -> None:
+    lifter = create_lifter(name, seed=0, **SMALL[name])
+    clips = tiny_target._take(torch.arange(tiny_target.num_frames) < min(int(tiny_target.bounds[1]), 40)).unlabelled()
+    tiled = lifter.output == "seq2seq" and not lifter.slides
+    exact = LiftConfig(overlap=lifter.frames - 1, merge="centre") if tiled else LiftConfig()
+    expected = lift_clips(lifter, clips, flip=True, config=exact).poses
+    there = clips.to("cuda")
+    stream = PoseStream(lifter.cuda(), there.cameras[0], StreamConfig(jump=0, scale_jump=0), flip=True)
+    found = []
+    for number, (keypoints, confidence) in enumerate(zip(there.keypoints, there.confidence, strict=True)):
+        found += stream.push(StreamFrame(number, keypoints, confidence))
+    found += stream.reset()
+    assert isinstance(stream.run, Replay) and stream.run.recorded
+    poses = torch.stack([pose.pose for pose in found]).cpu()
+    torch.testing.assert_close(poses, expected, rtol=1e-3, atol=0.05)
+
+
+def test_what_cannot_be_recorded_runs_as_it_is() -> None:
+    def waits(x: torch.Tensor) -> LifterOutput:
+        return LifterOutput(x * float(x.sum().cpu()))
+
+    replay = Replay(waits)
+    for value in range(5):
+        x = torch.full((3,), float(value), device="cuda")
+        assert torch.equal(replay(x).pose, x * x.sum())
+    assert not replay.recorded
+
+
+def test_a_replay_reads_the_weights_anew() -> None:
+    layer = torch.nn.Linear(4, 4).cuda()
+    replay = Replay(lambda x: LifterOutput(layer(x)))
+    with torch.no_grad():
+        for _ in range(6):
+            layer.weight.add_(1.0)
+            x = torch.randn(3, 4, device="cuda")
+            torch.testing.assert_close(replay(x).pose, layer(x))
+    assert len(replay.recorded) == 1

@@ -35,6 +35,7 @@ from poseda.engine.allocator import keep_freed_memory
 from poseda.lifters.base import Lifter
 from poseda.lifters.gpu import without_kernels
 from poseda.lifters.matmul import use_products
+from poseda.lifters.replay import Replay
 
 H36M16 = {"skeleton": "h36m16"}
 LITE = {"dim": 256, "mlp_ratio": 4.0}
@@ -97,8 +98,8 @@ ROWS = (
 BATCHES = (1, 64)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 LONG = 10
-WARM_UPS = 2
-"""Runs on a GPU before those that count: it chooses kernels and takes memory in the first ones."""
+WARM_UPS = 3
+"""Runs on a GPU before those that count: it chooses kernels and takes memory, or is recorded, in the first ones."""
 TRAINING_COST = 4
 """About how many forward passes a training step takes, to tell which are too long."""
 
@@ -107,7 +108,7 @@ def main() -> None:
     """Print the table. On a CPU each row comes from a process of its own, so that its peak memory is its own."""
     arguments = parse()
     start(arguments)
-    print(f"{arguments.precision}{', compiled' if arguments.compile else ''}")
+    print(f"{arguments.precision}{', compiled' if arguments.compile else ''}{', replayed' if arguments.replay else ''}")
     speeds = " | ".join(f"frames/s, batch {batch}" for batch in arguments.batches)
     print(f"| lifter | parameters | GMACs / frame | {speeds} | ms / training step | MiB |")
     print(f"|---|{'---:|' * (4 + len(arguments.batches))}")
@@ -140,6 +141,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--forward", action="store_true", help="leave the training step out")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of ours and of the originals")
     parser.add_argument("--compile", action="store_true", help="ours through torch.compile, the originals as they are")
+    parser.add_argument("--replay", action="store_true", help="ours recorded and replayed on a GPU, as streams run it")
     parser.add_argument("--originals", type=Path, help="Python file that builds the published networks")
     return parser.parse_args()
 
@@ -160,7 +162,7 @@ def measured(row: Row, arguments: argparse.Namespace) -> str:
     parameters = sum(p.numel() for p in lifter.parameters())
     given = lifter.frames if lifter.output == "seq2seq" else 1
     cells = [f"{parameters:,}{beside(row.parameters, ',')}", f"{macs(lifter) / given / 1e9:.4f}{beside(row.gmacs, '')}"]
-    cells += timings(subject_of(lifter, arguments.compile), arguments)
+    cells += timings(subject_of(lifter, arguments.compile, arguments.replay), arguments)
     memory = peak(arguments.device)
     theirs = [f"{speed:g}" for speed in row.speed] if arguments.batches == BATCHES else []
     if arguments.originals:
@@ -186,9 +188,9 @@ class Subject:
     """Frames that it gives of a window."""
 
 
-def subject_of(lifter: Lifter, compiled: bool = False) -> Subject:
+def subject_of(lifter: Lifter, compiled: bool = False, replayed: bool = False) -> Subject:
     """A lifter of ours."""
-    run = torch.compile(lifter) if compiled else lifter
+    run = Replay(lifter.eval()) if replayed else torch.compile(lifter) if compiled else lifter
     given = lifter.frames if lifter.output == "seq2seq" else 1
     return Subject(run, lambda output: output.pose, partial(keypoints_for, lifter), lifter.frames, given)
 
@@ -226,7 +228,11 @@ def timings(subject: Subject, arguments: argparse.Namespace, forgiving: bool = F
         expected = taken / batch if taken else expected
         cells.append(rate(batch * subject.given / taken) if taken else "–")
     batch = training_batch(subject.frames, arguments.device)
-    fits = not arguments.forward and expected * batch * TRAINING_COST <= arguments.longest
+    fits = (
+        not arguments.forward
+        and not isinstance(subject.run, Replay)
+        and expected * batch * TRAINING_COST <= arguments.longest
+    )
     taken = tried(training_seconds, batch) if fits else None
     about = "" if forgiving else f" (batch {batch})"
     cells.append(f"{1e3 * taken:.3g}{about}" if taken else "–")
@@ -270,7 +276,8 @@ def in_precision(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
 
 def forward_seconds(subject: Subject, batch: int, arguments: argparse.Namespace) -> float:
     """Seconds of a forward pass."""
-    run, keypoints = subject.run.eval(), subject.keypoints(batch)
+    run = subject.run if isinstance(subject.run, Replay) else subject.run.eval()
+    keypoints = subject.keypoints(batch)
     with torch.inference_mode(not arguments.compile), torch.no_grad(), in_precision(arguments):
         return repeated(lambda: run(keypoints), arguments)
 

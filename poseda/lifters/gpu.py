@@ -24,8 +24,8 @@ _HOPPER = 9
 _PRODUCTS, _NUMBERS = 2**32, 2**22
 """Multiplications of a linear layer, and numbers of a layer norm's or an attention's input, from which a kernel gains
 more on the GPU than the host takes longer to start it."""
-_NARROWEST, _STEP = 64, 32
-"""Channels of a linear layer: at least so many on both sides, and of its input a multiple of the second."""
+_INPUTS, _OUTPUTS, _STEP = 128, 64, 32
+"""Channels of a linear layer: at least so many of its input and its output, and of the input a multiple of the last."""
 _SHORT, _MANY = 32, 8192
 """Up to so many tokens, in at least so many heads of a batch, PyTorch's own choice of attention for CUDA is slower than
 its products written out, and those than the kernel (experiments/bench)."""
@@ -51,7 +51,7 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
         y = None
-        if input.is_cuda and input.numel() >= _NUMBERS and _plain(input, self.weight, self.bias):
+        if _asks(input) and input.numel() >= _NUMBERS and _plain(input, self.weight, self.bias):
             y = _run("layer_norm", input, self.weight, self.bias, self.eps)
         return super().forward(input) if y is None else y
 
@@ -59,17 +59,19 @@ class LayerNorm(nn.LayerNorm):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x weight^T + bias, (..., K) -> (..., N)."""
     y = None
-    if x.is_cuda and x.numel() * len(weight) >= _PRODUCTS and _multiplies(x, weight, bias):
+    if _asks(x) and x.numel() * len(weight) >= _PRODUCTS and _multiplies(x, weight, bias):
         y = _run("linear", x, weight, bias)
     return F.linear(x, weight, bias) if y is None else y
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor | None:
     """softmax(scale q k^T) v of (N, heads, L, D) on a GPU, None where PyTorch has to compute it."""
-    short = is_short(q)
-    large = short or (q.dtype == torch.float32 and q.numel() >= _NUMBERS)
-    alike = all(x.dtype == q.dtype and x.stride(-1) == 1 and x.shape[-1] == q.shape[-1] <= _WIDEST for x in (q, k, v))
-    if large and alike and scale > 0 and q.dtype in (torch.float32, torch.bfloat16) and _may(q):
+    if not _asks(q):
+        return None
+    large = is_short(q) or (q.dtype == torch.float32 and q.numel() >= _NUMBERS)
+    alike = all(x.dtype == q.dtype and x.stride(-1) == 1 for x in (q, k, v)) and k.shape == v.shape
+    fits = alike and (*q.shape[:2], q.shape[-1]) == (*k.shape[:2], k.shape[-1]) and q.shape[-1] <= _WIDEST
+    if large and fits and scale > 0 and q.dtype in (torch.float32, torch.bfloat16) and _may(q):
         return _run("attention", q, k, v, scale, gpu_multiplies_in_full())
     return None
 
@@ -91,7 +93,8 @@ def without_kernels() -> Iterator[None]:
 
 
 def _multiplies(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    wide = min(weight.shape) >= _NARROWEST and weight.shape[1] % _STEP == 0
+    outputs, inputs = weight.shape
+    wide = outputs >= _OUTPUTS and inputs >= _INPUTS and inputs % _STEP == 0
     full = wide and gpu_multiplies_in_full() and not torch.is_autocast_enabled("cuda")
     return full and _plain(x, weight, bias)
 
@@ -102,12 +105,16 @@ def _plain(*given: Tensor | None) -> bool:
     return all(x.dtype == torch.float32 and x.is_contiguous() for x in tensors) and _may(tensors[0])
 
 
+def _asks(x: Tensor) -> bool:
+    """Whether sizes are worth a look: a program that is being compiled must not depend on them."""
+    return x.is_cuda and not torch.compiler.is_compiling()
+
+
 def _may(x: Tensor) -> bool:
     """Whether kernels may run now, and on this tensor's GPU."""
     return (
         _enabled
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()  # whose tensors have no memory of their own
         and _is_hopper(x.device)
     )

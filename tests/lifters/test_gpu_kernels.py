@@ -39,23 +39,23 @@ def test_kernels_run_without_gradients_transforms_and_objections(monkeypatch):
 @pytest.mark.parametrize(
     "x, weight",
     [
-        (torch.zeros(4, 64).double(), torch.zeros(64, 64)),
-        (torch.zeros(64, 4).mT, torch.zeros(64, 64)),
-        (torch.zeros(4, 48), torch.zeros(64, 48)),
-        (torch.zeros(4, 80), torch.zeros(64, 80)),
-        (torch.zeros(4, 64), torch.zeros(3, 64)),
+        (torch.zeros(4, 128).double(), torch.zeros(64, 128)),
+        (torch.zeros(128, 4).mT, torch.zeros(64, 128)),
+        (torch.zeros(4, 96), torch.zeros(64, 96)),
+        (torch.zeros(4, 144), torch.zeros(64, 144)),
+        (torch.zeros(4, 128), torch.zeros(3, 128)),
     ],
     ids=["double", "strided", "few inputs", "inputs of no whole steps", "few outputs"],
 )
 def test_other_linear_layers_are_left_to_pytorch(monkeypatch, x, weight):
     monkeypatch.setattr(gpu, "_is_hopper", lambda device: True)
     with torch.no_grad():
-        assert gpu._multiplies(torch.zeros(4, 64), torch.zeros(64, 64), torch.zeros(64))
+        assert gpu._multiplies(torch.zeros(4, 128), torch.zeros(64, 128), torch.zeros(64))
         assert not gpu._multiplies(x, weight, None)
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = True
         try:
-            assert not gpu._multiplies(torch.zeros(4, 64), torch.zeros(64, 64), None)
+            assert not gpu._multiplies(torch.zeros(4, 128), torch.zeros(64, 128), None)
         finally:
             torch.backends.cuda.matmul.allow_tf32 = before
 
