@@ -46,6 +46,6 @@ def test_the_readme_begins_with_its_two_commands_and_ci_runs_the_second() -> Non
     commands = [line for line in lines[:30] if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith("-m poseda.adapt source=h36m target=3dhp")
-    assert commands[1].endswith("-m pytest")
+    assert commands[1].endswith("-m pytest -n 2")
     assert all("-c constraints.txt -e" in command for command in commands)
     assert "bin/python -m pytest" in (ROOT / ".ci" / "run").read_text()
