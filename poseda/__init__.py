@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from poseda.stages.ema import EMA
     from poseda.stages.gpa import GPA
     from poseda.stages.lpa import LPA
-    from poseda.stages.pipeline import AdaptConfig, adapt_lifter, lift_with_stages
+    from poseda.stages.pipeline import AdaptConfig, adapt_and_select, adapt_lifter, lift_with_stages
     from poseda.stages.tto import TTO
     from poseda.zoo import fetch_source_model, list_source_models, load_source_model
 
@@ -61,7 +61,7 @@ _HOMES = {
     "poseda.stages.ema": ("EMA",),
     "poseda.stages.gpa": ("GPA",),
     "poseda.stages.lpa": ("LPA",),
-    "poseda.stages.pipeline": ("AdaptConfig", "adapt_lifter", "lift_with_stages"),
+    "poseda.stages.pipeline": ("AdaptConfig", "adapt_and_select", "adapt_lifter", "lift_with_stages"),
     "poseda.stages.tto": ("TTO",),
     "poseda.zoo": ("fetch_source_model", "list_source_models", "load_source_model"),
 }
@@ -83,6 +83,7 @@ __all__ = [
     "TrainConfig",
     "UnlabelledClips",
     "__version__",
+    "adapt_and_select",
     "adapt_lifter",
     "create_lifter",
     "create_stage",

@@ -20,7 +20,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -48,9 +48,9 @@ class Selection:
     """Steps done; 0 is the lifter before adaptation."""
     curve: tuple[Mapping[str, float], ...]
     """One entry a look: "step", "criterion", and the numbers behind it that are defined."""
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor] = field(repr=False)
     """The lifter's state."""
-    stages: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[str, Mapping[str, Any]] = field(repr=False)
     """State of those stages that have a say in which weights to use."""
 
     @contextmanager
