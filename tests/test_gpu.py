@@ -150,8 +150,20 @@ def test_a_linear_kernel_is_as_exact_as_float32(tokens: int, inputs: int, output
     assert errors[0] < max(errors[1], 3e-7)
 
 
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, -1, 0x7FC00000])
+def test_what_is_no_number_stays_none(bits: int) -> None:
+    kernels = pytest.importorskip("poseda.lifters.triton_kernels")
+    for wrong in (0, 1):
+        x, weight = torch.randn(2, 64, 64, device="cuda")
+        (x, weight)[wrong].view(torch.int32)[3, 5] = bits
+        found, expected = kernels.linear(x, weight, None).isnan(), functional.linear(x, weight).isnan()
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("shape", [(3, 4, 17, 4), (3, 4, 17, 68), (2, 3, 100, 16), (2, 3, 60, 64), (2, 3, 243, 64)])
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 17, 4), (3, 4, 17, 68), (2, 3, 100, 16), (2, 3, 60, 64), (2, 3, 243, 64), (1, 2, 243, 128)]
+)
 def test_an_attention_kernel_is_that_of_double_precision(shape: tuple[int, ...], exact: bool) -> None:
     kernels = pytest.importorskip("poseda.lifters.triton_kernels")
     batch, heads, tokens, width = shape
@@ -175,9 +187,15 @@ def test_a_layer_norm_kernel_is_that_of_double_precision(width: int) -> None:
 @pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper")
 @pytest.mark.parametrize("name", ["hot", "motionbert", "mixste", "poseformer"])
 def test_a_lifter_of_kernels_is_that_of_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = []
+    ran: list[str] = []
     launch = gpu._run
-    monkeypatch.setattr(gpu, "_run", lambda *given: ran.append(given[0]) or launch(*given))
+
+    def run(name: str, *given: object) -> torch.Tensor | None:
+        y = launch(name, *given)
+        ran.extend([name] if y is not None else [])
+        return y
+
+    monkeypatch.setattr(gpu, "_run", run)
     monkeypatch.setattr(gpu, "_PRODUCTS", 0)
     monkeypatch.setattr(gpu, "_NUMBERS", 0)
     dim = 32 if name == "poseformer" else 128  # of a joint, or of a token
@@ -208,7 +226,7 @@ def test_a_stream_replays_what_clips_are_lifted_to(name: str, tiny_target: Label
     for number, (keypoints, confidence) in enumerate(zip(there.keypoints, there.confidence, strict=True)):
         found += stream.push(StreamFrame(number, keypoints, confidence))
     found += stream.reset()
-    assert isinstance(stream.run, Replay) and stream.run.recorded
+    assert isinstance(stream.run_whole, Replay) and len(stream.run_whole.recorded) == 1
     poses = torch.stack([pose.pose for pose in found]).cpu()
     torch.testing.assert_close(poses, expected, rtol=1e-3, atol=0.05)
 
@@ -217,10 +235,11 @@ def test_what_cannot_be_recorded_runs_as_it_is() -> None:
     def waits(x: torch.Tensor) -> LifterOutput:
         return LifterOutput(x * float(x.sum().cpu()))
 
-    replay = Replay(waits)
+    replay, stream = Replay(waits), torch.cuda.current_stream()
     for value in range(5):
         x = torch.full((3,), float(value), device="cuda")
         assert torch.equal(replay(x).pose, x * x.sum())
+        assert torch.cuda.current_stream() == stream
     assert not replay.recorded
 
 

@@ -38,7 +38,7 @@ def milliseconds(lifter: Lifter, clips: UnlabelledClips, device: torch.device, r
     """Mean time of the last FRAMES frames."""
     stream = PoseStream(lifter, clips.cameras[0], StreamConfig(latency="none", jump=0, scale_jump=0))
     if not replayed:
-        stream.run = lifter.lift_windows
+        stream.run_whole = stream.run
     frames = [StreamFrame(n, *parts) for n, parts in enumerate(zip(clips.keypoints, clips.confidence, strict=True))]
 
     def push(some: list[StreamFrame]) -> None:

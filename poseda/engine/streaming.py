@@ -13,7 +13,7 @@ Two answers to the future that a temporal lifter wants to see:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -27,7 +27,7 @@ from poseda.geometry.camera import Camera
 from poseda.geometry.root import root_from_keypoints
 from poseda.geometry.rotations import rotate
 from poseda.lifters.base import Lifter, LifterOutput
-from poseda.lifters.inference import mean_of_both, mirror_keypoints
+from poseda.lifters.inference import Run, mean_of_both, mirror_keypoints
 from poseda.lifters.matmul import gpu_products
 from poseda.lifters.replay import Replay
 from poseda.lifters.views import Seen
@@ -136,9 +136,11 @@ class PoseStream:
         self.judge = judge
         self.lifter, self.camera, self.config = lifter.eval(), camera, config or StreamConfig()
         self.flip, self.max_gap, self.adapter = flip, max_gap, adapter
-        self.run: Callable[[Tensor, Tensor], LifterOutput] = lifter.lift_windows if adapter is None else adapter.lift
+        self.run: Run = lifter.lift_windows if adapter is None else adapter.lift
+        self.run_whole: Run = self.run
+        """What lifts from as many frames as a window has; before, each frame comes with a shape of its own."""
         if adapter is None and camera.device.type == "cuda":  # one that learns is another one each time
-            self.run = Replay(lifter.lift_windows)
+            self.run_whole = Replay(lifter.lift_windows)
         self.window = _Window(lifter, self.config.latency)
         self.buffer: deque[tuple[StreamFrame, bool]] = deque(maxlen=lifter.frames)
         self.count = self.next = self.resets = 0
@@ -208,13 +210,14 @@ class PoseStream:
 
     def _run(self, windows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Poses (B, T', J, 3) mm, camera axes, and sigma of windows (B, T) of the buffer's frames."""
+        run = self.run_whole if len(self.buffer) == self.lifter.frames else self.run
         seen, numbers = self._see(windows)
         frames, lifter = seen.keypoints.flatten(0, 1), self.lifter
         with gpu_products(tf32=False) if frames.is_cuda else nullcontext():  # as in lift_clips
-            output = self.run(frames, numbers)
+            output = run(frames, numbers)
             poses, sigma = output.pose, None if output.log_sigma is None else output.log_sigma.exp()
             if self.flip:
-                mirrored = self.run(mirror_keypoints(frames, lifter.skeleton, lifter.mirror_signs), numbers)
+                mirrored = run(mirror_keypoints(frames, lifter.skeleton, lifter.mirror_signs), numbers)
                 poses, sigma = mean_of_both(output, mirrored, lifter.skeleton)
         return poses if seen.rotation is None else rotate(seen.rotation.mT, poses), sigma
 

@@ -198,7 +198,7 @@ class Representation(nn.Module):
 def fuse(weigh: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     """Mean of two streams (B, T, J, C), weighted for each token by a softmax of `weigh` (2C -> 2)."""
     share: Tensor = weigh(torch.cat([first, second], -1)).softmax(-1)
-    return torch.lerp(second, first, share[..., :1])
+    return torch.lerp(second, first, share[..., :1].to(first))  # autocast leaves it in half on a CPU, and lerp refuses
 
 
 def even_fusion(dim: int) -> nn.Linear:

@@ -1,7 +1,8 @@
 """Where a GPU's own kernels do what PyTorch's do, sooner: linear layers, layer norms and attention of large batches.
 
 They run where no gradient is asked for, on GPUs that they were measured on (Hopper: H100, H200), in programs that are
-not compiled. Everywhere else, and where they cannot be built, PyTorch computes; the results differ by rounding alone.
+not compiled. Everywhere else, and where they cannot be built, PyTorch computes; the results differ by rounding, and by
+what near-ties decide (HoT's frames, MotionAGFormer's edges).
 A linear layer is as exact as float32 products are, and runs where those are asked for (`gpu_products`).
 """
 
@@ -25,12 +26,13 @@ _PRODUCTS, _NUMBERS = 2**32, 2**22
 """Multiplications of a linear layer, and numbers of a layer norm's or an attention's input, from which a kernel gains
 more on the GPU than the host takes longer to start it."""
 _INPUTS, _OUTPUTS, _STEP = 128, 64, 32
-"""Channels of a linear layer: at least so many of its input and its output, and of the input a multiple of the last."""
+"""Channels of a linear layer: at least so many of its input and its output, and of the input a multiple of the last,
+which is the kernel's LINEAR_STEP."""
 _SHORT, _MANY = 32, 8192
 """Up to so many tokens, in at least so many heads of a batch, PyTorch's own choice of attention for CUDA is slower than
 its products written out, and those than the kernel (experiments/bench)."""
-_WIDEST = 128
-"""Channels of a head."""
+_WIDEST, _NORMED = 128, 8192
+"""Channels of a head, and of a layer norm."""
 _enabled = True
 
 
@@ -51,7 +53,8 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
         y = None
-        if _asks(input) and input.numel() >= _NUMBERS and _plain(input, self.weight, self.bias):
+        fits = _asks(input) and input.numel() >= _NUMBERS and input.shape[-1:] == self.weight.shape
+        if fits and input.shape[-1] <= _NORMED and _plain(input, self.weight, self.bias):
             y = _run("layer_norm", input, self.weight, self.bias, self.eps)
         return super().forward(input) if y is None else y
 
@@ -69,9 +72,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor | None:
     if not _asks(q):
         return None
     large = is_short(q) or (q.dtype == torch.float32 and q.numel() >= _NUMBERS)
-    alike = all(x.dtype == q.dtype and x.stride(-1) == 1 for x in (q, k, v)) and k.shape == v.shape
-    fits = alike and (*q.shape[:2], q.shape[-1]) == (*k.shape[:2], k.shape[-1]) and q.shape[-1] <= _WIDEST
-    if large and fits and scale > 0 and q.dtype in (torch.float32, torch.bfloat16) and _may(q):
+    alike = all((x.dtype, x.device, x.stride(-1)) == (q.dtype, q.device, 1) for x in (q, k, v))
+    fits = k.shape == v.shape and q.shape[:2] == k.shape[:2] and q.shape[-1] == k.shape[-1] <= _WIDEST
+    if large and alike and fits and scale > 0 and q.dtype in (torch.float32, torch.bfloat16) and _may(q):
         return _run("attention", q, k, v, scale, gpu_multiplies_in_full())
     return None
 
@@ -94,15 +97,17 @@ def without_kernels() -> Iterator[None]:
 
 def _multiplies(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     outputs, inputs = weight.shape
-    wide = outputs >= _OUTPUTS and inputs >= _INPUTS and inputs % _STEP == 0
+    fits = x.shape[-1] == inputs and (bias is None or bias.shape == (outputs,))  # else PyTorch says what is wrong
+    wide = fits and outputs >= _OUTPUTS and inputs >= _INPUTS and inputs % _STEP == 0
     full = wide and gpu_multiplies_in_full() and not torch.is_autocast_enabled("cuda")
     return full and _plain(x, weight, bias)
 
 
 def _plain(*given: Tensor | None) -> bool:
-    """Whether kernels take these, which must be contiguous float32 numbers."""
+    """Whether kernels take these, which must be contiguous float32 numbers on one GPU."""
     tensors = [x for x in given if x is not None]
-    return all(x.dtype == torch.float32 and x.is_contiguous() for x in tensors) and _may(tensors[0])
+    alike = all(x.dtype == torch.float32 and x.is_contiguous() and x.device == tensors[0].device for x in tensors)
+    return alike and _may(tensors[0])
 
 
 def _asks(x: Tensor) -> bool:
@@ -122,7 +127,7 @@ def _may(x: Tensor) -> bool:
 
 @cache
 def _is_hopper(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device)[0] == _HOPPER
+    return torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == _HOPPER
 
 
 def _run(name: str, x: Tensor, *given: object) -> Tensor | None:

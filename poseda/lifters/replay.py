@@ -21,6 +21,9 @@ _SHAPES = 4
 """Shapes of input that are recorded at most; each keeps the memory of a pass."""
 
 
+_Key = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
+
+
 @dataclass(frozen=True)
 class _Recorded:
     graph: torch.cuda.CUDAGraph
@@ -31,20 +34,21 @@ class _Recorded:
 class Replay:
     """What `run` gives for tensors on a GPU, without gradients.
 
-    The weights are read where they lie: changed in place they count, replaced they do not.
+    The weights are read where they lie: changed in place they count, replaced they do not. What else `run` asks for in
+    Python (settings, the time of day) stays as it was when a pass was recorded.
     """
 
     def __init__(self, run: Callable[..., LifterOutput]) -> None:
         self.run = run
-        self.passes: Counter[tuple[torch.Size, ...]] = Counter()
-        self.recorded: dict[tuple[torch.Size, ...], _Recorded] = {}
+        self.passes: Counter[_Key] = Counter()
+        self.recorded: dict[_Key, _Recorded] = {}
         self.left = _SHAPES
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def __call__(self, *given: Tensor) -> LifterOutput:
         """The output for this input; shapes that come again and again are recorded."""
-        shapes = tuple(part.shape for part in given)
+        shapes = tuple((part.shape, part.dtype, part.device) for part in given)
         known = self.recorded.get(shapes)
         if known is None:
             self.passes[shapes] += 1
@@ -58,18 +62,21 @@ class Replay:
                 return self.run(*given)
         for place, part in zip(known.given, given, strict=True):
             place.copy_(part)
-        known.graph.replay()
+        with torch.cuda.device(given[0].device):
+            known.graph.replay()
         scales = known.output.log_sigma
         return LifterOutput(known.output.pose.clone(), None if scales is None else scales.clone())
 
     def _record(self, given: tuple[Tensor, ...]) -> _Recorded:
         kept = tuple(part.clone() for part in given)
-        graph = torch.cuda.CUDAGraph()
-        now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(now)
-        with torch.cuda.stream(aside):  # libraries take their memory for a stream when they first run on it
-            self.run(*kept)
-        now.wait_stream(aside)
-        with torch.cuda.graph(graph, stream=aside):
-            output = self.run(*kept)
+        with torch.cuda.device(given[0].device):
+            graph = torch.cuda.CUDAGraph()
+            now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(now)
+            with torch.cuda.stream(aside):  # libraries take their memory for a stream when they first run on it
+                self.run(*kept)
+            now.wait_stream(aside)
+            # one that fails leaves its own stream behind; other threads may do what they like meanwhile
+            with torch.cuda.stream(now), torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                output = self.run(*kept)
         return _Recorded(graph, kept, output)

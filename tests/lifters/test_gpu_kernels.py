@@ -44,14 +44,16 @@ def test_kernels_run_without_gradients_transforms_and_objections(monkeypatch):
         (torch.zeros(4, 96), torch.zeros(64, 96)),
         (torch.zeros(4, 144), torch.zeros(64, 144)),
         (torch.zeros(4, 128), torch.zeros(3, 128)),
+        (torch.zeros(4, 256), torch.zeros(64, 128)),
     ],
-    ids=["double", "strided", "few inputs", "inputs of no whole steps", "few outputs"],
+    ids=["double", "strided", "few inputs", "inputs of no whole steps", "few outputs", "other inputs"],
 )
 def test_other_linear_layers_are_left_to_pytorch(monkeypatch, x, weight):
     monkeypatch.setattr(gpu, "_is_hopper", lambda device: True)
     with torch.no_grad():
         assert gpu._multiplies(torch.zeros(4, 128), torch.zeros(64, 128), torch.zeros(64))
         assert not gpu._multiplies(x, weight, None)
+        assert not gpu._multiplies(torch.zeros(4, 128), torch.zeros(64, 128), torch.zeros(3))
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = True
         try:
@@ -84,6 +86,17 @@ def test_too_little_memory_is_not_taken_for_that(monkeypatch):
     with warnings.catch_warnings(), pytest.raises(torch.OutOfMemoryError):
         warnings.simplefilter("error")
         gpu._run("linear", torch.zeros(2, 2))
+
+
+def test_a_norm_of_other_channels_is_refused_as_ever(monkeypatch):
+    monkeypatch.setattr(gpu, "_asks", lambda x: True)
+    monkeypatch.setattr(gpu, "_is_hopper", lambda device: True)
+    monkeypatch.setattr(gpu, "_NUMBERS", 0)
+    monkeypatch.setattr(gpu, "_run", lambda *given: given[1])
+    with torch.no_grad():
+        assert gpu.LayerNorm(16)(torch.ones(3, 16)).sum() == 48  # what stands for the kernel here
+        with pytest.raises(RuntimeError, match="normalized_shape"):
+            gpu.LayerNorm(16)(torch.zeros(3, 32))
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 5, 9])

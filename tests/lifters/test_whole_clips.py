@@ -113,8 +113,9 @@ def test_words_that_mean_nothing_are_refused_at_once(option, value):
         LiftConfig(**{option: value})
 
 
-def test_half_precision_stays_near_and_decodes_in_full():
-    lifter, given = create_lifter("mixste", seed=0, **SMALL["mixste"]), clips()
+@pytest.mark.parametrize("name", list_lifters())
+def test_half_precision_stays_near_and_decodes_in_full(name):
+    lifter, given = create_lifter(name, seed=0, **SMALL[name]), clips()
     exact = lift_clips(lifter, given).poses
     half = lift_clips(lifter, given, config=LiftConfig(precision="bfloat16")).poses
     assert half.dtype == torch.float32
