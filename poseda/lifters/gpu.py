@@ -1,9 +1,9 @@
 """Where a GPU's own kernels do what PyTorch's do, sooner: linear layers, layer norms and attention of large batches.
 
-They run where no gradient is asked for, on GPUs that they were measured on (Hopper: H100, H200), in programs that are
-not compiled. Everywhere else, and where they cannot be built, PyTorch computes; the results differ by rounding, and by
-what near-ties decide (HoT's frames, MotionAGFormer's edges).
-A linear layer is as exact as float32 products are, and runs where those are asked for (`gpu_products`).
+They run where no gradient is asked for, on GPUs of the kind that they were measured on (Hopper, an H200), in programs
+that are not compiled. Everywhere else, and where they cannot be built, PyTorch computes; the results differ by
+rounding, and by what near-ties decide (HoT's frames, MotionAGFormer's edges). A linear layer is as exact as float32
+products are, and runs where those are asked for (`gpu_products`).
 """
 
 from __future__ import annotations

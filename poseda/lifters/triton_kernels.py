@@ -15,7 +15,7 @@ from torch import Tensor
 LINEAR_STEP = 32
 """Input channels of a linear layer are a multiple of it."""
 _ROWS, _COLUMNS, _GROUP, _LINEAR_WARPS, _LINEAR_STAGES = 64, 128, 8, 4, 3
-"""Tile of a linear layer's result; two of them share a multiprocessor of an H100 (experiments/bench/kernels.py)."""
+"""Tile of a linear layer's result; two of them share a multiprocessor (experiments/bench/kernels.py)."""
 _EXACT, _INEXACT = "bf16x6", "bf16x3"
 """Products of float32 numbers in attention: six, or three, of bfloat16. tf32x3, as exact, is slower there."""
 _NORM_ROWS, _NORM_WARPS = 4, 4
