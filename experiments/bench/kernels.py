@@ -15,8 +15,12 @@ from machine import options, seconds, start
 from torch import Tensor
 from torch.nn import functional as F
 
-from poseda.lifters import triton_kernels
 from poseda.lifters.matmul import gpu_products
+
+try:
+    from poseda.lifters import triton_kernels
+except ImportError as error:
+    raise SystemExit(f"kernels.py: {error}; Triton comes with PyTorch's CUDA builds for Linux.") from None
 
 TOKENS = 64 * 243 * 17
 LINEAR = ((TOKENS, 512, 1536), (TOKENS, 512, 512), (TOKENS, 512, 1024), (TOKENS, 1024, 512), (TOKENS, 256, 768),
@@ -33,6 +37,8 @@ def main() -> None:
     """Print the table."""
     arguments = options(str(__doc__).split("\n")[0], batch=1, repeats=5).parse_args()
     device = start(arguments)
+    if device.type != "cuda":
+        raise SystemExit("kernels.py: there are kernels for a GPU alone; give --device cuda.")
     print("| what | PyTorch float32: ms, error | TF32 | kernel, float32 | kernel, TF32 |\n|---|---:|---:|---:|---:|")
     with torch.no_grad():
         for shape in LINEAR:

@@ -143,12 +143,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="ours through torch.compile, the originals as they are")
     parser.add_argument("--replay", action="store_true", help="ours recorded and replayed on a GPU, as streams run it")
     parser.add_argument("--originals", type=Path, help="Python file that builds the published networks")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.replay and (arguments.device == "cpu" or arguments.compile):
+        parser.error("--replay is for a GPU (--device cuda), and without --compile")
+    return arguments
 
 
 def batches(text: str) -> tuple[int, ...]:
-    """Numbers with commas between."""
-    return tuple(int(part) for part in text.split(","))
+    """Numbers of at least 1 with commas between."""
+    numbers = tuple(int(part) for part in text.split(","))
+    if min(numbers) < 1:
+        raise ValueError
+    return numbers
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> str:
@@ -177,7 +183,7 @@ class Subject:
     """A network, and how to feed it."""
 
     run: Any
-    """The module, or what torch.compile made of it."""
+    """The module, what torch.compile made of it, or its recorded passes."""
     poses: Callable[[Any], torch.Tensor]
     """Poses of its output."""
     keypoints: Callable[[int], torch.Tensor]

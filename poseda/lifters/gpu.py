@@ -25,9 +25,8 @@ _HOPPER = 9
 _PRODUCTS, _NUMBERS = 2**32, 2**22
 """Multiplications of a linear layer, and numbers of a layer norm's or an attention's input, from which a kernel gains
 more on the GPU than the host takes longer to start it."""
-_INPUTS, _OUTPUTS, _STEP = 128, 64, 32
-"""Channels of a linear layer: at least so many of its input and its output, and of the input a multiple of the last,
-which is the kernel's LINEAR_STEP."""
+_INPUTS, _OUTPUTS, LINEAR_STEP = 128, 64, 32
+"""Channels of a linear layer: at least so many of its input and its output, and of the input a multiple of the last."""
 _SHORT, _MANY = 32, 8192
 """Up to so many tokens, in at least so many heads of a batch, PyTorch's own choice of attention for CUDA is slower than
 its products written out, and those than the kernel (experiments/bench)."""
@@ -98,7 +97,7 @@ def without_kernels() -> Iterator[None]:
 def _multiplies(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     outputs, inputs = weight.shape
     fits = x.shape[-1] == inputs and (bias is None or bias.shape == (outputs,))  # else PyTorch says what is wrong
-    wide = fits and outputs >= _OUTPUTS and inputs >= _INPUTS and inputs % _STEP == 0
+    wide = fits and outputs >= _OUTPUTS and inputs >= _INPUTS and inputs % LINEAR_STEP == 0
     full = wide and gpu_multiplies_in_full() and not torch.is_autocast_enabled("cuda")
     return full and _plain(x, weight, bias)
 

@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LINEAR_STEP = 32
-"""Input channels of a linear layer are a multiple of it."""
+from poseda.lifters.gpu import LINEAR_STEP
+
 _ROWS, _COLUMNS, _GROUP, _LINEAR_WARPS, _LINEAR_STAGES = 64, 128, 8, 4, 3
 """Tile of a linear layer's result; two of them share a multiprocessor (experiments/bench/kernels.py)."""
 _EXACT, _INEXACT = "bf16x6", "bf16x3"
